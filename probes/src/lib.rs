@@ -1,0 +1,1 @@
+//! What looks at the fleet: open-loop schedule, probe kinds, block records.

@@ -1,0 +1,216 @@
+//! The history of a drill: append-only JSON lines, all that the verdict is made from.
+//!
+//! Times named `_ms` are milliseconds since the drill began, on ctl's monotonic clock, unless a
+//! field says otherwise. Records are externally tagged, one object a line. Version 1.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::fleet::Plane;
+use crate::plan::Plan;
+
+/// Version of the shapes in this file; a reader refuses a history of another one.
+pub const HISTORY_FORMAT: u32 = 1;
+
+/// One line of `history.jsonl`. The first is always `Header`, the last of a finished drill `Verdict`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Record {
+    Header(Box<Header>),
+    Phase(PhaseMark),
+    Block(Block),
+    Sample(BadSample),
+    Agent(AgentEvent),
+    Alarm(Alarm),
+    Ledger(Ledger),
+    Residue(Residue),
+    Interrupted(Interrupted),
+    Verdict(Box<crate::verdict::Verdict>),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    pub format: u32,
+    pub drill: String,
+    pub cellwall: String,
+    /// Wall clock at 0 ms, RFC 3339.
+    pub started: String,
+    pub plan: Plan,
+    pub streams: Vec<Stream>,
+    pub judgement: Judgement,
+}
+
+/// The parameters of the verdict (`verdict.md` sections 3 and 4).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Judgement {
+    /// Error bound of the run, for instance 0.01.
+    pub alpha: f64,
+    /// Margin for everything that must not notice, as a fraction.
+    pub margin: f64,
+    /// The target must be degraded by at least this fraction.
+    pub effective_min: f64,
+    /// Probes that must be degraded in the target.
+    pub degraded: Vec<String>,
+    /// Block length; every block covers `[k * block_ms, (k + 1) * block_ms)`.
+    pub block_ms: u64,
+    /// Planned blocks from fire to the end of the recovery watch (T of section 3).
+    pub planned_blocks: u32,
+    /// Dropped at both edges of the target's fault window: ack + slo + clock skew bound.
+    pub guard_ms: u64,
+    pub recovery_within_ms: u64,
+    /// Planned length of the watch after recovery.
+    pub after_ms: u64,
+    /// Acknowledged writes that may be lost; absent: not judged.
+    pub lost_max: Option<u64>,
+}
+
+/// One judged sequence of good and bad: cell x probe, or an entrypoint, or a control.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stream {
+    /// Unique: `CELL/PROBE`, `ENTRYPOINT/dns`, `ENTRYPOINT@CELL`, `control/NAME`.
+    pub name: String,
+    pub role: Role,
+    pub plane: Plane,
+    /// Absent for DNS answering and controls.
+    pub cell: Option<String>,
+    /// Name of the probe or entrypoint.
+    pub probe: String,
+    /// Expected probes per second (an entrypoint's rate times the cell's share).
+    pub rate: f64,
+    /// The declared limit; absent: set from the first half of the baseline (see `Phase`).
+    pub slo_ms: Option<u64>,
+    pub timeout_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// In a target cell: must be degraded (if named by the hypothesis) and must recover.
+    Target,
+    /// Must not notice: other cells, and DNS answering.
+    Other,
+    /// Judges the prober itself.
+    Control,
+}
+
+/// The turning points of a drill.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PhaseMark {
+    pub phase: Phase,
+    pub at_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// The baseline begins; on a block boundary.
+    Before,
+    /// From here blocks count, in streams without a declared slo (second half of the baseline).
+    Thresholds,
+    /// The instant T at which agents were told to act; on a block boundary.
+    Fire,
+    /// The last agent has confirmed that nothing of the fault is in force.
+    Reverted,
+    /// The recovery watch is over; no block starts at or after this.
+    End,
+}
+
+/// One block of one stream. `valid + invalid == scheduled`; `bad <= valid`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Block {
+    pub stream: String,
+    pub start_ms: u64,
+    /// Probes whose intended time lies in this block.
+    pub scheduled: u32,
+    /// Of these, sent in time (the prober's own lag within its limit).
+    pub valid: u32,
+    /// Failed, timed out or slower than the threshold.
+    pub bad: u32,
+    pub timeouts: u32,
+    /// Connection refused or reset.
+    pub resets: u32,
+    /// Wrong status, wrong body, other errors.
+    pub errors: u32,
+    /// Answered, but slower than the threshold.
+    pub slow: u32,
+    /// Latency from the intended time, as (microseconds, count), ascending; timeouts left out.
+    pub latency_us: Vec<(u64, u32)>,
+    /// DNS streams: answers by the cell they pointed to (`other` for a foreign address).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub answers: BTreeMap<String, u32>,
+}
+
+/// A bad sample as it was; at most a few per block and stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BadSample {
+    pub stream: String,
+    pub at_ms: u64,
+    pub what: String,
+}
+
+/// A change of state at an agent, as ctl learnt it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AgentEvent {
+    pub at_ms: u64,
+    pub cell: String,
+    pub node: String,
+    /// `armed`, `firing`, `reverted`, `refused`, `lost`, ...
+    pub state: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+}
+
+/// The online abort spoke (`verdict.md` section 3).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Alarm {
+    pub at_ms: u64,
+    pub stream: String,
+    pub cause: AlarmCause,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AlarmCause {
+    /// A stream that must not notice did.
+    Degraded,
+    /// The prober cannot be trusted.
+    Prober,
+    /// Three blocks in a row without evidence.
+    Blind,
+}
+
+/// Acknowledged writes, read back after recovery, per cell.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ledger {
+    pub cell: String,
+    pub probe: String,
+    pub acknowledged: u64,
+    /// Acknowledged but not there.
+    pub lost: u64,
+    /// There more than once.
+    pub duplicated: u64,
+    /// Could not be asked (the read itself failed): not evidence of anything.
+    pub unread: u64,
+    /// A few ids of each bad kind, for people.
+    pub examples: Vec<String>,
+}
+
+/// What one agent's residue scan found after revert.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Residue {
+    pub cell: String,
+    pub node: String,
+    /// False: the scan could not be made, which counts as residue.
+    pub verified: bool,
+    /// Things of ours that are still there, or drifted state.
+    pub left: Vec<String>,
+}
+
+/// The drill was ended before its time by something other than an alarm.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Interrupted {
+    pub at_ms: u64,
+    /// Ctrl-C, SIGTERM, a refusal, a lost agent.
+    pub why: String,
+}

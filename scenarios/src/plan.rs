@@ -1,0 +1,111 @@
+//! A plan: everything that a drill will alter, where and for how long, before anything is touched.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::change::Change;
+use crate::scenario::Side;
+
+/// Version of the plan's shape; an agent refuses a plan of another one.
+pub const PLAN_FORMAT: u32 = 1;
+
+/// Goes whole to every agent, as JSON bytes; its digest is SHA-256 over exactly those bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    pub format: u32,
+    pub fleet: String,
+    pub scenario: String,
+    pub target: PlanTarget,
+    /// Addresses from which the conductor reaches the agents; (address, agent port) stays open.
+    pub operator: Vec<IpAddr>,
+    /// Without a renewal for this long every agent reverts.
+    pub lease_ms: u64,
+    /// In the order of their ids, which are 0, 1, 2, ...
+    pub steps: Vec<Step>,
+    /// Declared endpoints inside the target cloud.
+    pub endpoints: Vec<EndpointCut>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanTarget {
+    pub cloud: String,
+    pub cells: Vec<String>,
+    /// The target cloud's prefixes and the target cells' own, merged; `on: others` cuts only these.
+    pub prefixes: Vec<IpNet>,
+}
+
+/// One timed step; all its agents act at the same instant, `at_ms` after fire.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    pub id: u32,
+    pub at_ms: u64,
+    pub duration_ms: u64,
+    pub side: Side,
+    /// What the step is, in the scenario's words; for people only.
+    pub title: String,
+    /// Cell -> what every node of that cell changes.
+    pub cells: BTreeMap<String, CellStep>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CellStep {
+    pub nodes: Vec<String>,
+    pub changes: Vec<Change>,
+}
+
+/// A dependency that some cell declares and that stands inside the target cloud.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndpointCut {
+    /// Who declares it.
+    pub cell: String,
+    pub name: String,
+    pub address: IpAddr,
+    pub port: u16,
+    /// Whether the plan cuts `cell` from it.
+    pub cut: bool,
+    /// Whether `cell` is one that must survive; then `cut: false` makes the drill inconclusive.
+    pub survivor: bool,
+}
+
+impl Plan {
+    /// When the last step ends, in ms after fire: the drill's own deadline.
+    pub fn ends_ms(&self) -> u64 {
+        self.steps.iter().map(|step| step.at_ms + step.duration_ms).max().unwrap_or(0)
+    }
+
+    /// Every change that this plan asks of one node, with the step it belongs to.
+    pub fn changes_for<'a>(
+        &'a self,
+        cell: &'a str,
+        node: &'a str,
+    ) -> impl Iterator<Item = (&'a Step, &'a Change)> {
+        self.steps.iter().flat_map(move |step| {
+            step.cells
+                .get(cell)
+                .filter(|cell_step| cell_step.nodes.iter().any(|name| name == node))
+                .into_iter()
+                .flat_map(move |cell_step| cell_step.changes.iter().map(move |c| (step, c)))
+        })
+    }
+
+    /// Every node that the plan alters, as (cell, node), each once, in order.
+    pub fn nodes(&self) -> Vec<(String, String)> {
+        let mut nodes: Vec<(String, String)> = self
+            .steps
+            .iter()
+            .flat_map(|step| &step.cells)
+            .flat_map(|(cell, step)| step.nodes.iter().map(|node| (cell.clone(), node.clone())))
+            .collect();
+        nodes.sort();
+        nodes.dedup();
+        nodes
+    }
+}

@@ -1,0 +1,60 @@
+//! A scenario as the rest of cellwall sees it, after its YAML was read and checked.
+
+use std::time::Duration;
+
+/// What to break, for how long, and what must then be true.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scenario {
+    pub name: String,
+    pub title: String,
+    pub target: TargetSelector,
+    /// How many cells the target may be; agents hold their own limit beside it. Default 1.
+    pub budget_cells: usize,
+    pub allow: Vec<Consent>,
+    pub before: Duration,
+    pub after: Duration,
+    /// Without a renewal for this long the fault ends. Default 5 s.
+    pub lease: Duration,
+    pub method: Vec<MethodStep>,
+    pub hypothesis: Hypothesis,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetSelector {
+    Cloud(String),
+    Cells(Vec<String>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consent {
+    /// Steps `on: others` may cut the other cells from the target.
+    Others,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct MethodStep {
+    pub at: Duration,
+    pub duration: Duration,
+    pub side: Side,
+    pub fault: crate::faults::Fault,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    Target,
+    Others,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hypothesis {
+    /// Probes (by name) that must be proved degraded in the target.
+    pub degraded: Vec<String>,
+    /// By at least this fraction.
+    pub by_at_least: f64,
+    /// Every other stream must stay within this margin (fraction).
+    pub isolated_within: f64,
+    pub recovery_within: Duration,
+    /// How many acknowledged writes may be lost; absent: not judged.
+    pub lost_max: Option<u64>,
+}

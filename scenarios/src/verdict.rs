@@ -1,0 +1,93 @@
+//! The verdict: one pure function of the recorded history; no evidence is never a pass.
+
+use serde::{Deserialize, Serialize};
+
+/// How a drill ended, worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Something of ours is left, or cannot be shown to be gone.
+    Residue,
+    /// A cell that must not notice did, or acknowledged data is lost.
+    Fail,
+    /// Ended before its time by the operator, or never fired.
+    Aborted,
+    /// No proof either way.
+    Inconclusive,
+    /// The target was not proved degraded.
+    Ineffective,
+    Pass,
+}
+
+impl Outcome {
+    /// The process exit code (architecture.md, "Exit codes").
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Outcome::Pass => 0,
+            Outcome::Fail => 1,
+            Outcome::Inconclusive | Outcome::Ineffective => 2,
+            Outcome::Aborted => 3,
+            Outcome::Residue => 4,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    pub outcome: Outcome,
+    /// Why, in plain words, most important first; never empty.
+    pub reasons: Vec<String>,
+    pub rows: Vec<Row>,
+}
+
+/// One stream in one window.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    pub stream: String,
+    pub window: Window,
+    pub class: Class,
+    pub bad: u64,
+    pub total: u64,
+    pub base_bad: u64,
+    pub base_total: u64,
+    /// Difference of the bad rates and its limits, as fractions.
+    pub d: f64,
+    pub l: f64,
+    pub u: f64,
+    /// First alarm of the online abort, ms since the drill began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alarm_ms: Option<u64>,
+    /// What kept this row from a better class, or what to know about it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Window {
+    /// From fire to the end of the fault.
+    Fault,
+    /// From the end of the fault to the end of the watch (target: after settling).
+    After,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// Proved worse than the margin.
+    Degraded,
+    Inconclusive,
+    /// Proved within the margin.
+    Isolated,
+    /// Target: proved degraded by at least the effectiveness bound.
+    Effective,
+    Ineffective,
+    /// Target: proved back within the margin after settling.
+    Recovered,
+    NotRecovered,
+    /// Control: the prober can be trusted.
+    Sound,
+    Unsound,
+    /// For people only; not part of the outcome.
+    Reported,
+}
