@@ -1,0 +1,239 @@
+//! What users of a cell talk to: a static page, the checkout, and orders.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::{Method, Request, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use serde_json::json;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::ShopError;
+use crate::client::Pool;
+use crate::listen;
+use crate::pricing::Price;
+use crate::resolve::{self, ResolveError};
+
+/// All of a request's waiting together; the balancer gives up after 900 ms, users after 1 s.
+const TOTAL_TIMEOUT: Duration = Duration::from_millis(850);
+const PRICE_TIMEOUT: Duration = Duration::from_millis(400);
+/// Bytes of an order or of another part's answer.
+const BODY_LIMIT: usize = 4096;
+
+#[derive(clap::Args)]
+pub struct Options {
+    /// Where it answers; repeat for several addresses
+    #[arg(long, required = true, value_name = "IP:PORT")]
+    listen: Vec<SocketAddr>,
+    /// The pricing service by name; resolved anew for every checkout
+    #[arg(long, value_name = "NAME:PORT")]
+    pricing_host: Host,
+    /// The DNS server to ask
+    #[arg(long, value_name = "IP:PORT")]
+    resolver: SocketAddr,
+    /// The order store
+    #[arg(long, value_name = "IP:PORT")]
+    store: SocketAddr,
+}
+
+/// A host name with a port.
+#[derive(Clone)]
+struct Host {
+    name: String,
+    port: u16,
+}
+
+impl FromStr for Host {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, port) = text.rsplit_once(':').ok_or("expected NAME:PORT")?;
+        let port = port
+            .parse()
+            .map_err(|_| format!("`{port}` is not a port"))?;
+        resolve::name(name).map_err(|error| error.to_string())?;
+        Ok(Self {
+            name: name.to_owned(),
+            port,
+        })
+    }
+}
+
+struct Front {
+    pricing: Host,
+    resolver: SocketAddr,
+    store: SocketAddr,
+    pool: Arc<Pool<Full<Bytes>>>,
+}
+
+/// An answer that names the part that failed, for the people who read a drill.
+struct Failure {
+    status: StatusCode,
+    part: &'static str,
+    why: String,
+}
+
+impl Failure {
+    fn gateway(part: &'static str, why: impl fmt::Display) -> Self {
+        Self {
+            status: StatusCode::BAD_GATEWAY,
+            part,
+            why: why.to_string(),
+        }
+    }
+
+    fn late(part: &'static str, why: impl fmt::Display) -> Self {
+        Self {
+            status: StatusCode::GATEWAY_TIMEOUT,
+            part,
+            why: why.to_string(),
+        }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let body = json!({ "error": format!("{}: {}", self.part, self.why), "part": self.part });
+        (self.status, Json(body)).into_response()
+    }
+}
+
+pub async fn run(options: Options) -> Result<(), ShopError> {
+    let front = Arc::new(Front {
+        pricing: options.pricing_host,
+        resolver: options.resolver,
+        store: options.store,
+        pool: Pool::new(PRICE_TIMEOUT),
+    });
+    let router = Router::new()
+        .route(
+            "/",
+            get(|| async { "<!doctype html><title>shop</title><p>open\n" }),
+        )
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/checkout", get(checkout))
+        .route("/orders", post(place_order))
+        .route("/orders/{id}", get(read_order))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .with_state(front);
+    Ok(listen::serve(&options.listen, router).await?)
+}
+
+async fn checkout(State(front): State<Arc<Front>>) -> Result<Json<Price>, Failure> {
+    let deadline = Instant::now() + TOTAL_TIMEOUT;
+    let address = front.resolve_pricing(deadline).await?;
+    let address = SocketAddr::new(address, front.pricing.port);
+    let asked = front.send("pricing", address, Method::GET, "/price", Bytes::new());
+    let limit = deadline.min(Instant::now() + PRICE_TIMEOUT);
+    let (status, body) = match timeout_at(limit, asked).await {
+        Ok(answer) => answer?,
+        Err(_) => {
+            return Err(Failure::late(
+                "pricing",
+                format!("{address} did not answer in time"),
+            ));
+        }
+    };
+    if status != StatusCode::OK {
+        return Err(Failure::gateway(
+            "pricing",
+            format!("{address} answered {status}"),
+        ));
+    }
+    match serde_json::from_slice(&body) {
+        Ok(price) => Ok(Json(price)),
+        Err(error) => Err(Failure::gateway(
+            "pricing",
+            format!("{address} sent no price: {error}"),
+        )),
+    }
+}
+
+async fn place_order(State(front): State<Arc<Front>>, body: Bytes) -> Result<Response, Failure> {
+    front.ask_store(Method::POST, "/orders", body).await
+}
+
+async fn read_order(
+    State(front): State<Arc<Front>>,
+    Path(id): Path<String>,
+) -> Result<Response, Failure> {
+    // The store has the last word on ids; this only keeps a foreign path out of its request line.
+    if !crate::store::is_order_id(&id) {
+        let why = "an order id is 1 to 128 of A-Z a-z 0-9 _ . -";
+        return Err(Failure {
+            status: StatusCode::BAD_REQUEST,
+            part: "front",
+            why: why.to_owned(),
+        });
+    }
+    front
+        .ask_store(Method::GET, &format!("/orders/{id}"), Bytes::new())
+        .await
+}
+
+impl Front {
+    async fn resolve_pricing(&self, deadline: Instant) -> Result<IpAddr, Failure> {
+        let resolving = resolve::resolve(self.resolver, &self.pricing.name);
+        match timeout_at(deadline, resolving).await {
+            Ok(Ok(address)) => Ok(address),
+            Ok(Err(error @ ResolveError::Silent { .. })) => Err(Failure::late("resolver", error)),
+            Ok(Err(error)) => Err(Failure::gateway("resolver", error)),
+            Err(_) => Err(Failure::late("resolver", "no time left")),
+        }
+    }
+
+    async fn ask_store(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Response, Failure> {
+        let asked = self.send("store", self.store, method, path, body);
+        match timeout(TOTAL_TIMEOUT, asked).await {
+            Ok(Ok((status, body))) => {
+                Ok((status, [(header::CONTENT_TYPE, "application/json")], body).into_response())
+            }
+            Ok(Err(failure)) => Err(failure),
+            Err(_) => Err(Failure::late(
+                "store",
+                format!("{} did not answer in time", self.store),
+            )),
+        }
+    }
+
+    async fn send(
+        &self,
+        part: &'static str,
+        address: SocketAddr,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<(StatusCode, Bytes), Failure> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, address.to_string())
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .map_err(|error| Failure::gateway(part, error))?;
+        let response = self
+            .pool
+            .send(address, request)
+            .await
+            .map_err(|error| Failure::gateway(part, error))?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), BODY_LIMIT)
+            .collect()
+            .await
+            .map_err(|error| Failure::gateway(part, format!("{address}: {error}")))?;
+        Ok((status, body.to_bytes()))
+    }
+}
