@@ -62,6 +62,15 @@ pub enum Direction {
 }
 
 impl Direction {
+    /// For people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Direction::Ingress => "ingress",
+            Direction::Egress => "egress",
+            Direction::Both => "both directions",
+        }
+    }
+
     pub fn ingress(self) -> bool {
         self != Direction::Egress
     }

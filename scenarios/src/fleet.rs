@@ -51,6 +51,15 @@ pub struct Cell {
     pub uses: BTreeMap<String, Endpoint>,
 }
 
+impl Cell {
+    /// Everything that is the cell's own: its prefixes, and the addresses of its nodes and users.
+    pub fn extent(&self) -> impl Iterator<Item = IpNet> {
+        let addresses = self.nodes.iter().map(|node| node.address);
+        let addresses = addresses.chain(self.addresses.iter().copied());
+        self.prefixes.iter().copied().chain(addresses.map(IpNet::from))
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     pub name: String,

@@ -17,6 +17,8 @@ pub struct Scenario {
     pub lease: Duration,
     pub method: Vec<MethodStep>,
     pub hypothesis: Hypothesis,
+    /// Where in its file everything stands, for errors; empty for a scenario made by code.
+    pub places: crate::places::Places,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +27,8 @@ pub enum TargetSelector {
     Cells(Vec<String>),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Consent {
     /// Steps `on: others` may cut the other cells from the target.
     Others,
