@@ -46,7 +46,12 @@ pub struct FaultError {
 
 impl FaultError {
     pub(crate) fn new(field: &'static str, message: impl Into<String>) -> FaultError {
-        FaultError { field, message: message.into(), valid: Vec::new(), hint: "" }
+        FaultError {
+            field,
+            message: message.into(),
+            valid: Vec::new(),
+            hint: "",
+        }
     }
 }
 

@@ -56,7 +56,10 @@ impl Cell {
     pub fn extent(&self) -> impl Iterator<Item = IpNet> {
         let addresses = self.nodes.iter().map(|node| node.address);
         let addresses = addresses.chain(self.addresses.iter().copied());
-        self.prefixes.iter().copied().chain(addresses.map(IpNet::from))
+        self.prefixes
+            .iter()
+            .copied()
+            .chain(addresses.map(IpNet::from))
     }
 }
 
@@ -105,7 +108,9 @@ pub enum HttpMethod {
     Post,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Plane {
     Data,

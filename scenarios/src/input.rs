@@ -18,8 +18,12 @@ pub struct Position {
 
 /// A file could not be used. Nothing has been altered when this is returned: reading and planning
 /// touch no machine.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct InputError {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputError(Box<InputDetails>);
+
+/// What is known of an [`InputError`], which gives it out by deref.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputDetails {
     pub file: String,
     /// Absent only when the error concerns the file as a whole.
     pub position: Option<Position>,
@@ -34,9 +38,19 @@ pub struct InputError {
     pub hint: String,
 }
 
+impl std::error::Error for InputError {}
+
+impl std::ops::Deref for InputError {
+    type Target = InputDetails;
+
+    fn deref(&self) -> &InputDetails {
+        &self.0
+    }
+}
+
 impl InputError {
     pub(crate) fn whole(file: &str, message: impl Into<String>) -> InputError {
-        InputError {
+        InputError(Box::new(InputDetails {
             file: printable(file, usize::MAX),
             position: None,
             path: String::new(),
@@ -44,7 +58,7 @@ impl InputError {
             source_line: String::new(),
             valid: Vec::new(),
             hint: String::new(),
-        }
+        }))
     }
 
     /// At a position in `text`, which is the whole file.
@@ -54,19 +68,14 @@ impl InputError {
         position: Position,
         message: impl Into<String>,
     ) -> InputError {
-        InputError {
-            position: Some(position),
-            source_line: source_line(text, position.line),
-            ..InputError::whole(file, message)
-        }
+        let mut error = InputError::whole(file, message);
+        error.0.position = Some(position);
+        error.0.source_line = source_line(text, position.line);
+        error
     }
 
     /// At the value of a YAML path, or at the nearest part of the path that the file has.
-    pub(crate) fn at_value(
-        places: &Places,
-        path: &str,
-        message: impl Into<String>,
-    ) -> InputError {
+    pub(crate) fn at_value(places: &Places, path: &str, message: impl Into<String>) -> InputError {
         InputError::placed(places, path, places.value(path), message)
     }
 
@@ -81,24 +90,33 @@ impl InputError {
         position: Option<Position>,
         message: impl Into<String>,
     ) -> InputError {
-        let mut error = match position {
+        let error = match position {
             Some(position) => InputError::at(places.file(), places.text(), position, message),
+            // A scenario made by code stands in no file.
+            None if places.file().is_empty() => InputError::whole("scenario", message),
             None => InputError::whole(places.file(), message),
         };
-        error.path = printable(path, SHOWN);
-        error
+        error.with_path(path)
+    }
+
+    pub(crate) fn with_path(mut self, path: &str) -> InputError {
+        self.0.path = printable(path, SHOWN);
+        self
     }
 
     pub(crate) fn with_valid<S: AsRef<str>>(
         mut self,
         words: impl IntoIterator<Item = S>,
     ) -> InputError {
-        self.valid = words.into_iter().map(|word| printable(word.as_ref(), SHOWN)).collect();
+        self.0.valid = words
+            .into_iter()
+            .map(|word| printable(word.as_ref(), SHOWN))
+            .collect();
         self
     }
 
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> InputError {
-        self.hint = printable(&hint.into(), 4 * SHOWN);
+        self.0.hint = printable(&hint.into(), 4 * SHOWN);
         self
     }
 }
@@ -144,7 +162,15 @@ pub(crate) fn printable(text: &str, longest: usize) -> String {
     let mut shown: String = text
         .chars()
         .take(longest)
-        .map(|c| if c == '\t' { ' ' } else if unprintable(c) { '?' } else { c })
+        .map(|c| {
+            if c == '\t' {
+                ' '
+            } else if unprintable(c) {
+                '?'
+            } else {
+                c
+            }
+        })
         .collect();
     if text.chars().nth(longest).is_some() {
         shown.push_str("...");
@@ -159,7 +185,8 @@ fn unprintable(c: char) -> bool {
 
 /// The lines of a YAML text: a line ends at LF, CR LF or a lone CR.
 pub(crate) fn lines(text: &str) -> impl Iterator<Item = &str> {
-    text.split('\n').flat_map(|line| line.strip_suffix('\r').unwrap_or(line).split('\r'))
+    text.split('\n')
+        .flat_map(|line| line.strip_suffix('\r').unwrap_or(line).split('\r'))
 }
 
 fn source_line(text: &str, line: usize) -> String {
@@ -170,7 +197,11 @@ fn source_line(text: &str, line: usize) -> String {
 /// The part of a long line around a column, and where in it the caret stands (from 0).
 fn window(line: &str, column: usize) -> (String, usize) {
     let caret_at = column.saturating_sub(1).min(line.chars().count());
-    let from = if caret_at < SHOWN { 0 } else { caret_at - SHOWN / 2 };
+    let from = if caret_at < SHOWN {
+        0
+    } else {
+        caret_at - SHOWN / 2
+    };
     let shown = line.chars().skip(from).take(SHOWN).collect();
     (shown, caret_at - from)
 }
@@ -181,7 +212,11 @@ mod tests {
 
     #[test]
     fn the_caret_stands_under_the_word() {
-        let position = Position { line: 2, column: 5, length: 3 };
+        let position = Position {
+            line: 2,
+            column: 5,
+            length: 3,
+        };
         let error = InputError::at("f.yaml", "a:\n    bad: 1\n", position, "no such field")
             .with_valid(["good"]);
         assert_eq!(
@@ -193,15 +228,28 @@ mod tests {
 
     #[test]
     fn a_terminal_is_never_given_escapes() {
-        let position = Position { line: 1, column: 1, length: 99 };
+        let position = Position {
+            line: 1,
+            column: 1,
+            length: 99,
+        };
         let error = InputError::at("a\u{1b}[31m", "x\u{1b}[2J\u{202e}y", position, "m\u{7}");
-        assert!(error.to_string().chars().all(|c| c == '\n' || !unprintable(c)));
+        assert!(
+            error
+                .to_string()
+                .chars()
+                .all(|c| c == '\n' || !unprintable(c))
+        );
     }
 
     #[test]
     fn a_long_line_is_shown_around_its_column() {
         let text = format!("{}WRONG{}", "a".repeat(5_000), "b".repeat(5_000));
-        let position = Position { line: 1, column: 5_001, length: 5 };
+        let position = Position {
+            line: 1,
+            column: 5_001,
+            length: 5,
+        };
         let shown = InputError::at("f", &text, position, "m").to_string();
         assert!(shown.contains("WRONG"));
         assert!(shown.len() < 1_000);
@@ -209,6 +257,9 @@ mod tests {
 
     #[test]
     fn lines_end_as_yaml_says() {
-        assert_eq!(lines("a\r\nb\rc\nd").collect::<Vec<_>>(), ["a", "b", "c", "d"]);
+        assert_eq!(
+            lines("a\r\nb\rc\nd").collect::<Vec<_>>(),
+            ["a", "b", "c", "d"]
+        );
     }
 }

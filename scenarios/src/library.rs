@@ -21,5 +21,8 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 
 /// The YAML of a built-in scenario.
 pub fn get(name: &str) -> Option<&'static str> {
-    LIBRARY.iter().find(|(found, _)| *found == name).map(|(_, text)| *text)
+    LIBRARY
+        .iter()
+        .find(|(found, _)| *found == name)
+        .map(|(_, text)| *text)
 }

@@ -34,7 +34,11 @@ impl Places {
     pub(crate) fn new(file: &str, text: &str, tree: &Spanned<Tree>) -> Places {
         let mut spots = BTreeMap::new();
         collect(tree, String::new(), None, &mut spots);
-        Places { file: file.into(), text: text.into(), spots: Arc::new(spots) }
+        Places {
+            file: file.into(),
+            text: text.into(),
+            spots: Arc::new(spots),
+        }
     }
 
     pub(crate) fn file(&self) -> &str {
@@ -84,11 +88,18 @@ impl Places {
     /// The path whose key or value begins at a position; a key before a value, inner before outer.
     pub(crate) fn path_at(&self, line: usize, column: usize) -> Option<(&str, Position)> {
         let begins = |p: &Position| p.line == line && p.column == column;
-        let keys = self.spots.iter().filter_map(|(path, spot)| Some((path, spot.key?)));
+        let keys = self
+            .spots
+            .iter()
+            .filter_map(|(path, spot)| Some((path, spot.key?)));
         let values = self.spots.iter().map(|(path, spot)| (path, spot.value));
         keys.filter(|(_, p)| begins(p))
             .max_by_key(|(path, _)| path.len())
-            .or_else(|| values.filter(|(_, p)| begins(p)).max_by_key(|(path, _)| path.len()))
+            .or_else(|| {
+                values
+                    .filter(|(_, p)| begins(p))
+                    .max_by_key(|(path, _)| path.len())
+            })
             .map(|(path, position)| (path.as_str(), position))
     }
 }
@@ -142,7 +153,7 @@ pub(crate) fn position(location: Location) -> Position {
     Position {
         line: size(location.line()).max(1),
         column: size(location.column()).max(1),
-        length: size(location.span().len().into()).max(1),
+        length: size(location.span().len()).max(1),
     }
 }
 

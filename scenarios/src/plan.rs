@@ -35,7 +35,8 @@ pub struct Plan {
 pub struct PlanTarget {
     pub cloud: String,
     pub cells: Vec<String>,
-    /// The target cloud's prefixes and the target cells' own, merged; `on: others` cuts only these.
+    /// Merged; `on: others` cuts only these. A cloud as target: its prefixes and its cells' own. Cells
+    /// by name: only their own, because others may stand in the same cloud.
     pub prefixes: Vec<IpNet>,
 }
 
@@ -78,7 +79,11 @@ pub struct EndpointCut {
 impl Plan {
     /// When the last step ends, in ms after fire: the drill's own deadline.
     pub fn ends_ms(&self) -> u64 {
-        self.steps.iter().map(|step| step.at_ms + step.duration_ms).max().unwrap_or(0)
+        self.steps
+            .iter()
+            .map(|step| step.at_ms + step.duration_ms)
+            .max()
+            .unwrap_or(0)
     }
 
     /// Every change that this plan asks of one node, with the step it belongs to.

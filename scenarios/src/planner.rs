@@ -3,6 +3,8 @@
 mod describe;
 mod endpoints;
 mod overrides;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -61,7 +63,11 @@ pub fn build(fleet: &Fleet, scenario: &Scenario) -> Result<Plan, PlanError> {
         format: PLAN_FORMAT,
         fleet: fleet.name.clone(),
         scenario: scenario.name.clone(),
-        target: PlanTarget { cloud: target.cloud, cells: target.cells, prefixes: target.prefixes },
+        target: PlanTarget {
+            cloud: target.cloud,
+            cells: target.cells,
+            prefixes: target.prefixes,
+        },
         operator: fleet.operator.clone(),
         lease_ms: millis(scenario.lease),
         steps,
@@ -71,23 +77,25 @@ pub fn build(fleet: &Fleet, scenario: &Scenario) -> Result<Plan, PlanError> {
 
 fn resolve(fleet: &Fleet, scenario: &Scenario) -> Result<Target, PlanError> {
     Target::resolve(fleet, &scenario.target).map_err(|error| {
-        let at = |path: &str, message: String| {
-            InputError::at_value(&scenario.places, path, message)
-        };
+        let at =
+            |path: &str, message: String| InputError::at_value(&scenario.places, path, message);
         PlanError::Input(match error {
-            TargetError::UnknownCloud(name) => {
-                at("spec.target.cloud", format!("unknown cloud `{name}` in fleet {}", fleet.name))
-                    .with_valid(fleet.clouds.keys())
-            }
+            TargetError::UnknownCloud(name) => at(
+                "spec.target.cloud",
+                format!("unknown cloud `{name}` in fleet {}", fleet.name),
+            )
+            .with_valid(fleet.clouds.keys()),
             TargetError::UnknownCell(index, name) => {
                 let message = format!("unknown cell `{name}` in fleet {}", fleet.name);
                 at(&format!("spec.target.cells[{index}]"), message).with_valid(fleet.cells.keys())
             }
-            TargetError::Empty(name) => {
-                at("spec.target", format!("the target is empty: no cell stands in cloud `{name}`"))
-            }
+            TargetError::Empty(name) => at(
+                "spec.target",
+                format!("the target is empty: no cell stands in cloud `{name}`"),
+            ),
             TargetError::TwoClouds(index, name) => {
-                let message = format!("cell {name} stands in another cloud than the cells before it");
+                let message =
+                    format!("cell {name} stands in another cloud than the cells before it");
                 at(&format!("spec.target.cells[{index}]"), message)
                     .with_hint("a drill breaks cells of one cloud")
             }
@@ -112,7 +120,10 @@ fn check_budget(fleet: &Fleet, scenario: &Scenario, target: &Target) -> Result<(
     }
     if cells == fleet.cells.len() {
         let message = "the target is every cell of the fleet".to_owned();
-        return refuse(message, "no cell would be left that could be proved not to notice");
+        return refuse(
+            message,
+            "no cell would be left that could be proved not to notice",
+        );
     }
     Ok(())
 }
@@ -141,12 +152,21 @@ fn step(
     if others && !scenario.allow.contains(&Consent::Others) {
         let message = "this step acts on cells that must not notice, without consent";
         let error = InputError::at_value(&scenario.places, &format!("{path}.on"), message);
-        return Err(PlanError::Refused(error.with_hint("write `allow: [others]` under spec")));
+        return Err(PlanError::Refused(
+            error.with_hint("write `allow: [others]` under spec"),
+        ));
     }
     let all = fleet.cells.keys();
-    let acting: Vec<String> =
-        all.filter(|&cell| target.cells.contains(cell) != others).cloned().collect();
-    let scene = Scene { fleet, target, side: method.side, acting: &acting };
+    let acting: Vec<String> = all
+        .filter(|&cell| target.cells.contains(cell) != others)
+        .cloned()
+        .collect();
+    let scene = Scene {
+        fleet,
+        target,
+        side: method.side,
+        acting: &acting,
+    };
     let fault_path = format!("{path}.fault.{}", method.fault.name());
     let changes = method.fault.changes(&scene).map_err(|error| {
         let path = format!("{fault_path}.{}", error.field);

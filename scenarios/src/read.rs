@@ -4,6 +4,8 @@ mod fleet;
 mod fleet_checks;
 mod requests;
 mod scenario;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 

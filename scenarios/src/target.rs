@@ -42,14 +42,22 @@ impl Target {
                 let extents = fleet.cells.values().filter(|cell| cell.cloud == *name);
                 let prefixes = extents.flat_map(Cell::extent);
                 let prefixes = merge(prefixes.chain(cloud.prefixes.iter().copied()));
-                Ok(Target { cloud: name.clone(), cells, prefixes })
+                Ok(Target {
+                    cloud: name.clone(),
+                    cells,
+                    prefixes,
+                })
             }
             TargetSelector::Cells(names) => Target::of_cells(fleet, names),
         }
     }
 
     fn of_cells(fleet: &Fleet, names: &[String]) -> Result<Target, TargetError> {
-        let mut target = Target { cloud: String::new(), cells: Vec::new(), prefixes: Vec::new() };
+        let mut target = Target {
+            cloud: String::new(),
+            cells: Vec::new(),
+            prefixes: Vec::new(),
+        };
         for (index, name) in names.iter().enumerate() {
             let Some(cell) = fleet.cells.get(name) else {
                 return Err(TargetError::UnknownCell(index, name.clone()));

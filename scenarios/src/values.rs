@@ -86,7 +86,7 @@ impl Scalar for Duration {
             return Err(format!("`{text}` has no unit; write {text}s for seconds"));
         }
         humantime::parse_duration(text)
-            .map_err(|error| format!("`{text}` is not a duration ({error}); write for instance 90s"))
+            .map_err(|_| format!("`{text}` is not a duration; write for instance 90s, 5m or 500ms"))
     }
 }
 
@@ -107,7 +107,9 @@ impl Scalar for Rate {
         let rate = decimal(text.strip_suffix("/s").ok_or_else(wrong)?).ok_or_else(wrong)?;
         match rate > 0.0 && rate <= MAX_RATE {
             true => Ok(Rate(rate)),
-            false => Err(format!("`{text}` is out of range: more than 0/s, at most 1000/s")),
+            false => Err(format!(
+                "`{text}` is out of range: more than 0/s, at most 1000/s"
+            )),
         }
     }
 }
@@ -125,7 +127,10 @@ impl Scalar for Percentage {
         let Some(number) = text.strip_suffix('%').and_then(decimal) else {
             return Err(match decimal(text) {
                 Some(bare) if bare > 0.0 && bare < 1.0 => {
-                    format!("`{text}` is not a percentage; write {}%", (bare * 1e6).round() / 1e4)
+                    format!(
+                        "`{text}` is not a percentage; write {}%",
+                        (bare * 1e6).round() / 1e4
+                    )
                 }
                 Some(_) => format!("`{text}` is not a percentage; write {text}%"),
                 None => format!("`{text}` is not a percentage; write for instance 2%"),
@@ -153,7 +158,8 @@ impl Scalar for IpAddr {
     const HOW: &'static str = "an IP address such as 198.51.100.5 or 2001:db8::5";
 
     fn parse(text: &str) -> Result<Self, String> {
-        text.parse().map_err(|_| format!("`{text}` is not an IP address"))
+        text.parse()
+            .map_err(|_| format!("`{text}` is not an IP address"))
     }
 }
 
@@ -163,11 +169,14 @@ impl Scalar for SocketAddr {
     const HOW: &'static str = "an address with its port such as 198.51.100.5:80";
 
     fn parse(text: &str) -> Result<Self, String> {
-        let wrong = || {
-            format!("`{text}` is not ADDRESS:PORT, as in 198.51.100.5:80 or [2001:db8::5]:80")
-        };
+        let wrong =
+            || format!("`{text}` is not ADDRESS:PORT, as in 198.51.100.5:80 or [2001:db8::5]:80");
         let found: SocketAddr = text.parse().map_err(|_| wrong())?;
-        if found.port() == 0 { Err(wrong()) } else { Ok(found) }
+        if found.port() == 0 {
+            Err(wrong())
+        } else {
+            Ok(found)
+        }
     }
 }
 
@@ -196,11 +205,13 @@ impl Scalar for IpNet {
     fn parse(text: &str) -> Result<Self, String> {
         if let Ok(address) = text.parse::<IpAddr>() {
             let whole = IpNet::from(address);
-            return Err(format!("`{text}` has no prefix length; write {whole} for one address"));
+            return Err(format!(
+                "`{text}` has no prefix length; write {whole} for one address"
+            ));
         }
-        let prefix: IpNet = text.parse().map_err(|_| {
-            format!("`{text}` is not a prefix; write for instance 198.51.100.0/26")
-        })?;
+        let prefix: IpNet = text
+            .parse()
+            .map_err(|_| format!("`{text}` is not a prefix; write for instance 198.51.100.0/26"))?;
         match prefix.trunc() == prefix {
             true => Ok(prefix),
             false => Err(format!(
@@ -236,7 +247,9 @@ mod tests {
         assert!(parse_duration("90").unwrap_err().contains("write 90s"));
         assert!(parse_duration("soon").is_err());
         assert_eq!(parse_rate("0.5/s"), Ok(0.5));
-        for wrong in ["20", "20/m", "0/s", "-1/s", "1001/s", "inf/s", "1e3/s", "/s", "NaN/s"] {
+        for wrong in [
+            "20", "20/m", "0/s", "-1/s", "1001/s", "inf/s", "1e3/s", "/s", "NaN/s",
+        ] {
             assert!(parse_rate(wrong).is_err(), "{wrong}");
         }
         assert_eq!(parse_percentage("2%"), Ok(0.02));
@@ -257,8 +270,16 @@ mod tests {
 
     #[test]
     fn prefixes_are_whole() {
-        assert!(IpNet::parse("10.1.2.3/16").unwrap_err().contains("10.1.0.0/16"));
-        assert!(IpNet::parse("10.1.2.3").unwrap_err().contains("10.1.2.3/32"));
+        assert!(
+            IpNet::parse("10.1.2.3/16")
+                .unwrap_err()
+                .contains("10.1.0.0/16")
+        );
+        assert!(
+            IpNet::parse("10.1.2.3")
+                .unwrap_err()
+                .contains("10.1.2.3/32")
+        );
         assert!(IpNet::parse("2001:db8::/32").is_ok());
         assert!(IpNet::parse("10.0.0.0/33").is_err());
     }
@@ -266,7 +287,10 @@ mod tests {
     #[test]
     fn a_resolver_listens_on_53_unless_told() {
         assert_eq!(Resolver::parse("192.0.2.1").unwrap().0.port(), 53);
-        assert_eq!(Resolver::parse("[2001:db8::1]:5353").unwrap().0.port(), 5353);
+        assert_eq!(
+            Resolver::parse("[2001:db8::1]:5353").unwrap().0.port(),
+            5353
+        );
         assert!(Resolver::parse("192.0.2.1:0").is_err());
     }
 }

@@ -31,7 +31,12 @@ pub(crate) fn text<'a>(bytes: &'a [u8], file: &str) -> Result<&'a str, InputErro
     match text.find('\0') {
         Some(offset) => {
             let position = position_at(text, offset);
-            Err(InputError::at(file, text, position, "a NUL byte; YAML is text and has none"))
+            Err(InputError::at(
+                file,
+                text,
+                position,
+                "a NUL byte; YAML is text and has none",
+            ))
         }
         None => Ok(text),
     }
@@ -53,7 +58,11 @@ fn position_at(text: &str, offset: usize) -> Position {
     let before = text.get(..offset).unwrap_or(text);
     let line = lines(before).count().max(1);
     let column = lines(before).last().map_or(0, |line| line.chars().count()) + 1;
-    Position { line, column, length: 1 }
+    Position {
+        line,
+        column,
+        length: 1,
+    }
 }
 
 /// Limits of the parser: far above any real file, far below what would hurt.
@@ -90,6 +99,10 @@ pub(crate) fn outline(text: &str, file: &str, kind: &str) -> Result<Places, Inpu
     let tree: Spanned<Tree> = serde_yaml::from_str_with_options(text, options())
         .map_err(|error| translate(&error, text, file, None))?;
     let places = Places::new(file, text, &tree);
+    if matches!(tree.value, Tree::Null) {
+        let error = InputError::whole(file, "the file holds nothing but comments");
+        return Err(error.with_hint(format!("it should begin with apiVersion: {API_VERSION}")));
+    }
     if !matches!(tree.value, Tree::Map(_)) {
         let error = InputError::at_value(&places, "", "this is not a document of cellwall");
         return Err(error.with_hint(format!("it should begin with apiVersion: {API_VERSION}")));
@@ -148,15 +161,15 @@ fn translate(error: &Error, text: &str, file: &str, places: Option<&Places>) -> 
             path = places::parent(&path).unwrap_or_default().to_owned();
             position = places.key(&path).or(position);
             let owner = path.rsplit('.').next().filter(|name| !name.is_empty());
-            message = format!("`{}` has no `{field}`", owner.unwrap_or("the document"));
+            let owner = owner.map_or("the document".to_owned(), |name| format!("`{name}`"));
+            message = format!("{owner} has no `{field}`");
         }
     }
-    let mut input = match position {
+    let input = match position {
         Some(position) => InputError::at(file, text, position, message),
         None => InputError::whole(file, message),
     };
-    input.path = path;
-    input.with_valid(valid).with_hint(hint)
+    input.with_path(&path).with_valid(valid).with_hint(hint)
 }
 
 fn innermost(mut error: &Error) -> &Error {
@@ -171,42 +184,105 @@ fn innermost(mut error: &Error) -> &Error {
 /// The first tab among the spaces that begin a line, not behind the line of the error.
 fn tab_indentation(text: &str, error: Option<Position>) -> Option<Position> {
     let last = error?.line;
-    lines(text).take(last).enumerate().find_map(|(index, line)| {
-        let indent = line.len() - line.trim_start_matches([' ', '\t']).len();
-        let column = line[..indent].find('\t')? + 1;
-        Some(Position { line: index + 1, column, length: 1 })
-    })
+    lines(text)
+        .take(last)
+        .enumerate()
+        .find_map(|(index, line)| {
+            let indent = line.len() - line.trim_start_matches([' ', '\t']).len();
+            let column = line[..indent].find('\t')? + 1;
+            Some(Position {
+                line: index + 1,
+                column,
+                length: 1,
+            })
+        })
 }
 
 /// Message, valid words, hint.
 fn wording(error: &Error) -> (String, Vec<String>, &'static str) {
     let owned = |words: &[&'static str]| words.iter().map(|&word| word.to_owned()).collect();
+    let plain = |message: &str, hint| (message.to_owned(), Vec::new(), hint);
     match error {
-        Error::SerdeUnknownField { field, expected, .. } => {
-            (format!("unknown field `{field}`"), owned(expected), "")
+        Error::SerdeUnknownField {
+            field, expected, ..
+        } => (format!("unknown field `{field}`"), owned(expected), ""),
+        Error::SerdeUnknownVariant {
+            variant, expected, ..
+        } => (format!("unknown word `{variant}`"), owned(expected), ""),
+        Error::SerdeInvalidType {
+            unexpected,
+            expected,
+            ..
         }
-        Error::SerdeUnknownVariant { variant, expected, .. } => {
-            (format!("unknown word `{variant}`"), owned(expected), "")
-        }
-        Error::SerdeInvalidType { unexpected, expected, .. }
-        | Error::SerdeInvalidValue { unexpected, expected, .. } => {
-            (format!("{expected} is wanted here, not {unexpected}"), Vec::new(), "")
-        }
+        | Error::SerdeInvalidValue {
+            unexpected,
+            expected,
+            ..
+        } => (
+            format!("{expected} is wanted here, not {unexpected}"),
+            Vec::new(),
+            "",
+        ),
         Error::DuplicateMappingKey { key, .. } => {
             let key = key.as_deref().unwrap_or("?");
-            (format!("`{key}` is written twice"), Vec::new(), "each key may stand once in its map")
+            (
+                format!("`{key}` is written twice"),
+                Vec::new(),
+                "each key may stand once in its map",
+            )
         }
-        Error::MultipleDocuments { .. } => {
-            let message = "a second document begins here".to_owned();
-            (message, Vec::new(), "a fleet and each scenario are files of their own")
+        Error::MultipleDocuments { .. } => plain(
+            "a second document begins here",
+            "a fleet and each scenario are files of their own",
+        ),
+        Error::Unexpected {
+            expected: "mapping start",
+            ..
+        } => plain(
+            "a map of fields is wanted here",
+            "write for instance { name: value }",
+        ),
+        Error::Unexpected {
+            expected: "sequence start",
+            ..
+        } => plain("a list is wanted here", "write for instance [one, two]"),
+        Error::ExpectedMappingEndAfterEnumVariantValue { .. } => plain(
+            "only one choice may stand here",
+            "leave out this one or the one before it",
+        ),
+        Error::InvalidScalar { ty: "u16", .. } => {
+            plain("a whole number from 0 to 65535 is wanted here", "")
         }
+        Error::InvalidScalar {
+            ty: "u32" | "u64", ..
+        } => plain("a whole number that is not negative is wanted here", ""),
+        other => limits_or_syntax(other),
+    }
+}
+
+fn limits_or_syntax(error: &Error) -> (String, Vec<String>, &'static str) {
+    let message = UserMessageFormatter.format_message(error).into_owned();
+    let limit = matches!(
+        error,
         Error::Budget { .. }
-        | Error::AliasReplayLimitExceeded { .. }
-        | Error::AliasReplayStackDepthExceeded { .. }
-        | Error::AliasExpansionLimitExceeded { .. } => {
-            let message = "the document is too deep, too big, or repeats itself too often";
-            (message.to_owned(), Vec::new(), "16 levels and 100,000 values are read at most")
-        }
-        other => (UserMessageFormatter.format_message(other).into_owned(), Vec::new(), ""),
+            | Error::AliasReplayLimitExceeded { .. }
+            | Error::AliasReplayStackDepthExceeded { .. }
+            | Error::AliasExpansionLimitExceeded { .. }
+    );
+    if limit || message.contains("recursion limit") {
+        let message = "the document is too deep, too big, or repeats itself too often".to_owned();
+        return (
+            message,
+            Vec::new(),
+            "16 levels and 100,000 values are read at most",
+        );
+    }
+    match error {
+        Error::ExternalMessage { .. } => (
+            message,
+            Vec::new(),
+            "is a bracket, a brace or a quote open or missing before this?",
+        ),
+        _ => (message, Vec::new(), ""),
     }
 }

@@ -8,6 +8,7 @@ use crate::change::{Change, Direction, FirewallCut, Peers};
 use crate::faults::{CellChanges, FaultError, Plannable, Scene};
 use crate::fleet::Cell;
 use crate::prefixes::{loopback, merge, overlap};
+use crate::scenario::Side;
 use crate::values::Text;
 
 /// Whom the acting cells can no longer talk to, and which way.
@@ -55,15 +56,20 @@ impl Plannable for NetBlackhole {
     fn changes(&self, scene: &Scene) -> Result<CellChanges, FaultError> {
         let mut changes = CellChanges::new();
         for name in scene.acting {
-            let Some(cell) = scene.fleet.cells.get(name) else { continue };
+            let Some(cell) = scene.fleet.cells.get(name) else {
+                continue;
+            };
             let peers = match self.prefixes(scene)? {
                 None => Peers::AllBut(merge(cell.prefixes.iter().copied().chain(loopback()))),
                 Some(prefixes) => {
-                    self.check_own(name, cell, &prefixes)?;
+                    self.check_own(scene.side, name, cell, &prefixes)?;
                     Peers::Only(prefixes)
                 }
             };
-            let cut = FirewallCut { peers, direction: self.direction };
+            let cut = FirewallCut {
+                peers,
+                direction: self.direction,
+            };
             changes.push((name.clone(), vec![Change::Firewall(cut)]));
         }
         Ok(changes)
@@ -105,16 +111,26 @@ impl NetBlackhole {
             PeerSelector::Cidrs(list) => merge(list.iter().map(|prefix| prefix.0)),
         };
         match prefixes.is_empty() {
-            true => Err(FaultError::new(field, "no prefix is listed, so nothing would be cut")),
+            true => Err(FaultError::new(
+                field,
+                "no prefix is listed, so nothing would be cut",
+            )),
             false => Ok(Some(prefixes)),
         }
     }
 
     /// A cell is never cut from itself: its inside goes on in the dark, as in a real outage.
-    fn check_own(&self, name: &str, cell: &Cell, prefixes: &[IpNet]) -> Result<(), FaultError> {
-        let own = cell.extent().chain(loopback()).find(|own| {
-            prefixes.iter().any(|prefix| overlap(prefix, own))
-        });
+    fn check_own(
+        &self,
+        side: Side,
+        name: &str,
+        cell: &Cell,
+        prefixes: &[IpNet],
+    ) -> Result<(), FaultError> {
+        let own = cell
+            .extent()
+            .chain(loopback())
+            .find(|own| prefixes.iter().any(|prefix| overlap(prefix, own)));
         let Some(own) = own else { return Ok(()) };
         let message = match self.peers {
             PeerSelector::Target => format!(
@@ -124,9 +140,122 @@ impl NetBlackhole {
                 "these peers hold {own} of the acting cell {name}, and no cell is cut from itself"
             ),
         };
+        let hint = match side {
+            Side::Target => "write `peers: everyone` to cut a cell from everything but itself",
+            Side::Others => "write `peers: target` to cut the others from the target",
+        };
         Err(FaultError {
-            hint: "write `peers: everyone` to cut a cell from everything but itself",
+            hint,
             ..FaultError::new(self.peers.field(), message)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::Fleet;
+    use crate::read::read_fleet;
+    use crate::scenario::TargetSelector;
+    use crate::target::Target;
+
+    fn fleet() -> Fleet {
+        read_fleet(include_str!("../../tests/fleet.yaml"), "fleet.yaml").unwrap()
+    }
+
+    fn fault(peers: &str) -> NetBlackhole {
+        serde_yaml::from_str(&format!("peers: {peers}")).unwrap()
+    }
+
+    fn changes(peers: &str, acting: &str) -> Result<Vec<FirewallCut>, FaultError> {
+        let fleet = fleet();
+        let target = Target::resolve(&fleet, &TargetSelector::Cloud("aliyun".to_owned())).unwrap();
+        let acting = [acting.to_owned()];
+        let scene = Scene {
+            fleet: &fleet,
+            target: &target,
+            side: Side::Target,
+            acting: &acting,
+        };
+        let changes = fault(peers).changes(&scene)?;
+        assert_eq!(changes.len(), 1);
+        Ok(changes[0]
+            .1
+            .iter()
+            .map(|Change::Firewall(cut)| cut.clone())
+            .collect())
+    }
+
+    fn nets(texts: &[&str]) -> Vec<IpNet> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn everyone_spares_the_own_inside_and_loopback_in_both_families() {
+        let cuts = changes("everyone", "gd-aliyun").unwrap();
+        let spared = nets(&["10.1.0.0/16", "127.0.0.0/8", "::1/128", "fd00:1::/64"]);
+        assert_eq!(
+            cuts,
+            [FirewallCut {
+                peers: Peers::AllBut(spared),
+                direction: Direction::Both
+            }]
+        );
+    }
+
+    #[test]
+    fn the_target_is_its_cloud_and_the_inside_of_its_cells_merged() {
+        let cuts = changes("target", "gd-aws").unwrap();
+        let dark = nets(&[
+            "10.1.0.0/16",
+            "198.51.100.0/26",
+            "2001:db8:1::/48",
+            "fd00:1::/64",
+        ]);
+        assert_eq!(cuts[0].peers, Peers::Only(dark));
+    }
+
+    #[test]
+    fn a_cell_by_name_is_its_inside_and_its_addresses() {
+        let cuts = changes("{ cell: gd-aws }", "gd-aliyun").unwrap();
+        let cell = nets(&[
+            "10.3.0.0/16",
+            "198.51.100.130/32",
+            "198.51.100.133/32",
+            "2001:db8:3::2/128",
+            "fd00:3::/64",
+        ]);
+        assert_eq!(cuts[0].peers, Peers::Only(cell));
+    }
+
+    #[test]
+    fn no_cell_is_cut_from_itself() {
+        for peers in [
+            "target",
+            "{ cloud: aliyun }",
+            "{ cell: gd-aliyun }",
+            "{ cidrs: [10.1.2.0/24] }",
+            "{ cidrs: [10.0.0.0/8] }",
+            "{ cidrs: [127.0.0.0/16] }",
+            "{ cidrs: ['::/0'] }",
+        ] {
+            let error = changes(peers, "gd-aliyun").unwrap_err();
+            assert!(
+                error.message.contains("no cell is cut from itself"),
+                "{peers}: {error:?}"
+            );
+        }
+        assert!(changes("{ cidrs: [192.0.2.254/32] }", "gd-aliyun").is_ok());
+    }
+
+    #[test]
+    fn nothing_to_cut_is_an_error() {
+        assert!(changes("{ cidrs: [] }", "gd-aliyun").is_err());
+        assert!(
+            changes("{ cloud: azure }", "gd-aliyun")
+                .unwrap_err()
+                .valid
+                .contains(&"aws".into())
+        );
     }
 }

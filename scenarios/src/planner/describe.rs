@@ -30,15 +30,24 @@ pub struct ChangeLine {
 /// One line for every change of the plan, in the order of steps and cells.
 pub fn describe(plan: &Plan) -> Vec<ChangeLine> {
     let steps = plan.steps.iter();
-    let cells = steps.flat_map(|step| step.cells.iter().map(move |(name, cell)| (step, name, cell)));
+    let cells = steps.flat_map(|step| {
+        step.cells
+            .iter()
+            .map(move |(name, cell)| (step, name, cell))
+    });
     let changes = cells.flat_map(|(step, name, cell)| {
-        cell.changes.iter().map(move |change| (step, name, cell, change))
+        cell.changes
+            .iter()
+            .map(move |change| (step, name, cell, change))
     });
     changes
         .map(|(step, name, cell, change)| {
             let Change::Firewall(cut) = change;
             let prefixes = cut.peers.prefixes();
-            let v4 = prefixes.iter().filter(|prefix| matches!(prefix, IpNet::V4(_))).count();
+            let v4 = prefixes
+                .iter()
+                .filter(|prefix| matches!(prefix, IpNet::V4(_)))
+                .count();
             ChangeLine {
                 step: step.id,
                 at_ms: step.at_ms,
@@ -59,7 +68,9 @@ pub fn describe(plan: &Plan) -> Vec<ChangeLine> {
 impl fmt::Display for ChangeLine {
     /// `step 0, gd-aliyun (n1, n2): cut from everyone but 3 IPv4 and 2 IPv6 prefixes, both directions`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ChangeLine { step, cell, v4, v6, .. } = self;
+        let ChangeLine {
+            step, cell, v4, v6, ..
+        } = self;
         let everyone = if self.all_but { "everyone but " } else { "" };
         let (nodes, way) = (self.nodes.join(", "), self.direction.words());
         write!(

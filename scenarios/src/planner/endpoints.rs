@@ -42,9 +42,8 @@ fn is_cut(
 ) -> bool {
     let start = steps.iter().map(|step| step.at_ms).min();
     let end = steps.iter().map(|step| step.at_ms + step.duration_ms).max();
-    let whole = |step: &&Step| {
-        Some(step.at_ms) == start && Some(step.at_ms + step.duration_ms) == end
-    };
+    let whole =
+        |step: &&Step| Some(step.at_ms) == start && Some(step.at_ms + step.duration_ms) == end;
     let steps: Vec<&Step> = steps.iter().filter(whole).collect();
     let (user_name, user) = user;
     let all_nodes = |cell: &Cell| cell.nodes.iter().map(|node| node.name.clone()).collect();
@@ -52,7 +51,9 @@ fn is_cut(
     let endpoint = [IpNet::from(address)];
     let (mut ingress, mut egress) = directions(&at_user, &endpoint);
     for name in target.cells.iter().filter(|name| *name != user_name) {
-        let Some(cell) = fleet.cells.get(name) else { continue };
+        let Some(cell) = fleet.cells.get(name) else {
+            continue;
+        };
         let here = cell.nodes.iter().filter(|node| node.address == address);
         for node in here {
             let at_node = cuts(&steps, name, vec![node.name.clone()]);
@@ -70,14 +71,23 @@ fn is_cut(
 fn cuts<'a>(steps: &[&'a Step], cell: &str, nodes: Vec<String>) -> Vec<&'a FirewallCut> {
     let of_cell = steps.iter().filter_map(|step| step.cells.get(cell));
     let of_all = of_cell.filter(|step| nodes.iter().all(|node| step.nodes.contains(node)));
-    of_all.flat_map(|step| &step.changes).map(|Change::Firewall(cut)| cut).collect()
+    of_all
+        .flat_map(|step| &step.changes)
+        .map(|Change::Firewall(cut)| cut)
+        .collect()
 }
 
 /// Whether ingress from, and egress to, all of these peers is cut.
 fn directions(cuts: &[&FirewallCut], peers: &[IpNet]) -> (bool, bool) {
     let covered = |pass: fn(crate::change::Direction) -> bool| {
-        let cut_from = |peer| cuts.iter().any(|cut| pass(cut.direction) && covers(&cut.peers, peer));
+        let cut_from = |peer| {
+            cuts.iter()
+                .any(|cut| pass(cut.direction) && covers(&cut.peers, peer))
+        };
         peers.iter().all(cut_from)
     };
-    (covered(crate::change::Direction::ingress), covered(crate::change::Direction::egress))
+    (
+        covered(crate::change::Direction::ingress),
+        covered(crate::change::Direction::egress),
+    )
 }

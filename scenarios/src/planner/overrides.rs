@@ -13,8 +13,10 @@ pub enum OverrideError {
     #[error("a window of {} is out of range: 1s to 1h; nothing was altered",
         humantime::format_duration(*.0))]
     Window(Duration),
-    #[error("{0}/s is out of range: more than 0/s, at most 1000/s per stream and entrypoint; \
-        nothing was altered")]
+    #[error(
+        "{0}/s is out of range: more than 0/s, at most 1000/s per stream and entrypoint; \
+        nothing was altered"
+    )]
     Rate(f64),
 }
 
@@ -36,7 +38,11 @@ pub fn with_window(scenario: &mut Scenario, window: Duration) -> Result<(), Over
 /// cells. On an error the fleet is unchanged.
 #[allow(clippy::cast_precision_loss)] // a fleet has far fewer than 2^52 cells
 pub fn with_rate(fleet: &mut Fleet, rate: f64) -> Result<(), OverrideError> {
-    let most = fleet.entrypoints.values().map(|entrypoint| entrypoint.shares.len()).max();
+    let most = fleet
+        .entrypoints
+        .values()
+        .map(|entrypoint| entrypoint.shares.len())
+        .max();
     let highest = rate * most.unwrap_or(1).max(1) as f64;
     if !(rate > 0.0 && highest <= MAX_RATE) {
         return Err(OverrideError::Rate(rate));

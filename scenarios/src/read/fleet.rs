@@ -159,8 +159,20 @@ pub(super) fn check(name: String, spec: FleetSpec, places: &Places) -> Result<Fl
     let mut fleet = Fleet {
         name,
         operator: plain(spec.operator.addresses),
-        tls: spec.tls.map(|TlsSpec { ca, certificate, key }| TlsFiles { ca, certificate, key }),
-        clouds: named(spec.clouds, |cloud| Cloud { prefixes: plain(cloud.prefixes) }),
+        tls: spec.tls.map(
+            |TlsSpec {
+                 ca,
+                 certificate,
+                 key,
+             }| TlsFiles {
+                ca,
+                certificate,
+                key,
+            },
+        ),
+        clouds: named(spec.clouds, |cloud| Cloud {
+            prefixes: plain(cloud.prefixes),
+        }),
         cells: named(spec.cells, cell),
         probes: BTreeMap::new(),
         entrypoints: BTreeMap::new(),
@@ -186,7 +198,9 @@ fn cell(spec: CellSpec) -> Cell {
     let node = |node: NodeSpec| Node {
         name: node.name.0.0,
         address: node.address.0,
-        agent: node.agent.map_or(SocketAddr::new(node.address.0, AGENT_PORT), |agent| agent.0),
+        agent: node
+            .agent
+            .map_or(SocketAddr::new(node.address.0, AGENT_PORT), |agent| agent.0),
     };
     Cell {
         cloud: spec.cloud.0.0,
@@ -217,7 +231,10 @@ fn entrypoint(spec: EntrypointSpec) -> Entrypoint {
     let all_cells = DEFAULT_RATE * spec.shares.len() as f64;
     Entrypoint {
         region: spec.region.0.0,
-        dns: DnsName { name: spec.dns.name, resolver: spec.dns.resolver.0.0 },
+        dns: DnsName {
+            name: spec.dns.name,
+            resolver: spec.dns.resolver.0.0,
+        },
         shares: named(spec.shares, |share| share.0.0),
         http: request(spec.http),
         rate: spec.rate.map_or(all_cells, |rate| rate.0.0),
@@ -240,5 +257,7 @@ fn plain<T>(texts: Vec<Text<T>>) -> Vec<T> {
 }
 
 fn named<T, U>(map: Named<T>, convert: impl Fn(T) -> U) -> BTreeMap<String, U> {
-    map.into_iter().map(|(name, value)| (name.0.0, convert(value))).collect()
+    map.into_iter()
+        .map(|(name, value)| (name.0.0, convert(value)))
+        .collect()
 }

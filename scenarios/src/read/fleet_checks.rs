@@ -21,7 +21,11 @@ struct Owned<'a> {
 /// Clouds, cells, nodes, operator and references against each other.
 pub(super) fn layout(fleet: &Fleet, places: &Places) -> Result<(), InputError> {
     for (path, empty, what) in [
-        ("spec.operator.addresses", fleet.operator.is_empty(), "address"),
+        (
+            "spec.operator.addresses",
+            fleet.operator.is_empty(),
+            "address",
+        ),
         ("spec.clouds", fleet.clouds.is_empty(), "cloud"),
         ("spec.cells", fleet.cells.is_empty(), "cell"),
     ] {
@@ -50,7 +54,11 @@ pub(super) fn layout(fleet: &Fleet, places: &Places) -> Result<(), InputError> {
 
 fn refuse_empty(places: &Places, path: &str, empty: bool, what: &str) -> Result<(), InputError> {
     match empty {
-        true => Err(InputError::at_key(places, path, format!("at least one {what} is wanted"))),
+        true => Err(InputError::at_key(
+            places,
+            path,
+            format!("at least one {what} is wanted"),
+        )),
         false => Ok(()),
     }
 }
@@ -88,16 +96,22 @@ fn owned<'a>(
     prefixes: &[IpNet],
     path: &str,
 ) -> impl Iterator<Item = Owned<'a>> {
-    prefixes.iter().enumerate().map(move |(index, &prefix)| Owned {
-        prefix,
-        kind,
-        owner,
-        path: format!("{path}[{index}]"),
-    })
+    prefixes
+        .iter()
+        .enumerate()
+        .map(move |(index, &prefix)| Owned {
+            prefix,
+            kind,
+            owner,
+            path: format!("{path}[{index}]"),
+        })
 }
 
 fn check_sane(found: &[Owned], places: &Places) -> Result<(), InputError> {
-    for Owned { prefix, kind, path, .. } in found {
+    for Owned {
+        prefix, kind, path, ..
+    } in found
+    {
         if prefix.prefix_len() == 0 {
             let message = format!("{prefix} is the whole internet, not a {kind}");
             return Err(InputError::at_value(places, path, message));
@@ -152,10 +166,17 @@ fn check_cell(fleet: &Fleet, name: &str, cell: &Cell, places: &Places) -> Result
     let path = format!("spec.cells.{name}");
     let Some(cloud) = fleet.clouds.get(&cell.cloud) else {
         let message = format!("unknown cloud `{}`", cell.cloud);
-        return Err(InputError::at_value(places, &format!("{path}.cloud"), message)
-            .with_valid(fleet.clouds.keys()));
+        return Err(
+            InputError::at_value(places, &format!("{path}.cloud"), message)
+                .with_valid(fleet.clouds.keys()),
+        );
     };
-    refuse_empty(places, &format!("{path}.nodes"), cell.nodes.is_empty(), "node")?;
+    refuse_empty(
+        places,
+        &format!("{path}.nodes"),
+        cell.nodes.is_empty(),
+        "node",
+    )?;
     let inside = |address: IpAddr, path: String, what: &str| {
         if hold(&cloud.prefixes, address) || hold(&cell.prefixes, address) {
             return Ok(());
@@ -175,13 +196,21 @@ fn check_cell(fleet: &Fleet, name: &str, cell: &Cell, places: &Places) -> Result
         inside(node.address, format!("{path}.address"), "node address")?;
         if names.insert(&node.name, index).is_some() {
             let message = format!("cell {name} has two nodes called `{}`", node.name);
-            return Err(InputError::at_value(places, &format!("{path}.name"), message));
+            return Err(InputError::at_value(
+                places,
+                &format!("{path}.name"),
+                message,
+            ));
         }
     }
     for (use_name, endpoint) in &cell.uses {
         if endpoint.port == 0 {
             let path = format!("{path}.uses.{use_name}.port");
-            return Err(InputError::at_value(places, &path, "no service listens on port 0"));
+            return Err(InputError::at_value(
+                places,
+                &path,
+                "no service listens on port 0",
+            ));
         }
     }
     Ok(())
@@ -196,7 +225,11 @@ fn check_agents(fleet: &Fleet, places: &Places) -> Result<(), InputError> {
             if let Some(other) = agents.insert(node.agent, here) {
                 let path = format!("spec.cells.{cell_name}.nodes[{index}]");
                 let agent = format!("{path}.agent");
-                let path = if places.has(&agent) { agent } else { format!("{path}.address") };
+                let path = if places.has(&agent) {
+                    agent
+                } else {
+                    format!("{path}.address")
+                };
                 let message = format!("agent {} already serves node {other}", node.agent);
                 return Err(InputError::at_value(places, &path, message));
             }
@@ -238,8 +271,10 @@ fn check_outside(
     let Some(owner) = inside.iter().find(|owned| owned.prefix.contains(&address)) else {
         return Ok(());
     };
-    let message =
-        format!("{what} stands inside {} {} ({})", owner.kind, owner.owner, owner.prefix);
+    let message = format!(
+        "{what} stands inside {} {} ({})",
+        owner.kind, owner.owner, owner.prefix
+    );
     Err(InputError::at_value(places, path, message)
         .with_hint("it would go dark with what it has to watch; choose a host outside"))
 }

@@ -20,18 +20,28 @@ pub(super) fn probe(
 ) -> Result<(), InputError> {
     if probe.plane == Plane::Entrypoint {
         let path = format!("{path}.plane");
-        return Err(InputError::at_value(places, &path, "a probe is not an entrypoint")
-            .with_valid(["data", "control", "dependency"])
-            .with_hint("what users call through DNS stands under spec.entrypoints"));
+        return Err(
+            InputError::at_value(places, &path, "a probe is not an entrypoint")
+                .with_valid(["data", "control", "dependency"])
+                .with_hint("what users call through DNS stands under spec.entrypoints"),
+        );
     }
     request(&probe.http, "cell", &format!("{path}.http"), places)?;
-    if let Some((name, _)) = fleet.cells.iter().find(|(_, cell)| cell.addresses.is_empty()) {
+    if let Some((name, _)) = fleet
+        .cells
+        .iter()
+        .find(|(_, cell)| cell.addresses.is_empty())
+    {
         let message = format!("cell {name} has no addresses, so {{cell}} means nothing there");
-        return Err(InputError::at_value(places, &format!("{path}.http.url"), message)
-            .with_hint("write addresses: [...] for the cell: what its users connect to"));
+        return Err(
+            InputError::at_value(places, &format!("{path}.http.url"), message)
+                .with_hint("write addresses: [...] for the cell: what its users connect to"),
+        );
     }
     limits(probe.timeout, probe.slo, path, places)?;
-    let Some(read_back) = &probe.read_back else { return Ok(()) };
+    let Some(read_back) = &probe.read_back else {
+        return Ok(());
+    };
     let at = format!("{path}.readBack");
     url(read_back, "cell", &at, places)?;
     let fresh = |text: &str| text.contains("{id}");
@@ -40,11 +50,19 @@ pub(super) fn probe(
         return Err(InputError::at_key(places, &at, message));
     }
     if !fresh(read_back) {
-        return Err(InputError::at_value(places, &at, "{id} is missing: which write is read back?"));
+        return Err(InputError::at_value(
+            places,
+            &at,
+            "{id} is missing: which write is read back?",
+        ));
     }
     if !fresh(&probe.http.url) && !probe.http.body.as_deref().is_some_and(fresh) {
         let message = "neither url nor body holds {id}, so no write could be read back";
-        return Err(InputError::at_value(places, &format!("{path}.http.url"), message));
+        return Err(InputError::at_value(
+            places,
+            &format!("{path}.http.url"),
+            message,
+        ));
     }
     Ok(())
 }
@@ -88,7 +106,10 @@ fn shares(
         let message = match fleet.cells.get(name) {
             None => format!("unknown cell `{name}`"),
             Some(cell) if cell.region != entrypoint.region => {
-                format!("cell {name} is in region {}, not {}", cell.region, entrypoint.region)
+                format!(
+                    "cell {name} is in region {}, not {}",
+                    cell.region, entrypoint.region
+                )
             }
             Some(cell) if cell.addresses.is_empty() => {
                 format!("cell {name} has no addresses for DNS to answer with")
@@ -98,23 +119,33 @@ fn shares(
             }
             Some(_) => continue,
         };
-        let here = fleet.cells.iter().filter(|(_, cell)| cell.region == entrypoint.region);
-        return Err(InputError::at_key(places, &at, message)
-            .with_valid(here.map(|(name, _)| name)));
+        let here = fleet
+            .cells
+            .iter()
+            .filter(|(_, cell)| cell.region == entrypoint.region);
+        return Err(InputError::at_key(places, &at, message).with_valid(here.map(|(name, _)| name)));
     }
     let sum: f64 = entrypoint.shares.values().sum();
     if (sum - 1.0).abs() > SHARE_SLACK {
-        let message = format!("the shares add up to {}%, not 100%", (sum * 1e4).round() / 1e2);
+        let message = format!(
+            "the shares add up to {}%, not 100%",
+            (sum * 1e4).round() / 1e2
+        );
         return Err(InputError::at_key(places, path, message));
     }
-    entrypoint.shares.values_mut().for_each(|share| *share /= sum);
+    entrypoint
+        .shares
+        .values_mut()
+        .for_each(|share| *share /= sum);
     Ok(())
 }
 
 fn dns_name(name: &str, path: &str, places: &Places) -> Result<(), InputError> {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
-            && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+            && label
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
@@ -122,16 +153,13 @@ fn dns_name(name: &str, path: &str, places: &Places) -> Result<(), InputError> {
     if bare.len() <= 253 && bare.split('.').all(label) {
         return Ok(());
     }
-    Err(InputError::at_value(places, path, format!("`{name}` is not a DNS name"))
-        .with_hint("write for instance shop.example"))
+    Err(
+        InputError::at_value(places, path, format!("`{name}` is not a DNS name"))
+            .with_hint("write for instance shop.example"),
+    )
 }
 
-fn request(
-    http: &HttpRequest,
-    host: &str,
-    path: &str,
-    places: &Places,
-) -> Result<(), InputError> {
+fn request(http: &HttpRequest, host: &str, path: &str, places: &Places) -> Result<(), InputError> {
     url(&http.url, host, &format!("{path}.url"), places)?;
     if http.body.is_some() && http.method == HttpMethod::Get {
         let message = "a GET has no body";
@@ -140,7 +168,11 @@ fn request(
     }
     if !(100..=599).contains(&http.expect_status) {
         let message = format!("{} is not an HTTP status (100 to 599)", http.expect_status);
-        return Err(InputError::at_value(places, &format!("{path}.expect.status"), message));
+        return Err(InputError::at_value(
+            places,
+            &format!("{path}.expect.status"),
+            message,
+        ));
     }
     Ok(())
 }
@@ -155,7 +187,10 @@ fn url(url: &str, host: &str, path: &str, places: &Places) -> Result<(), InputEr
         return wrong("the URL does not begin with http://, the only scheme probed so far".into())
             .map_err(|error| error.with_hint(hint));
     };
-    if url.chars().any(|c| c.is_whitespace() || c.is_control() || !c.is_ascii()) {
+    if url
+        .chars()
+        .any(|c| c.is_whitespace() || c.is_control() || !c.is_ascii())
+    {
         return wrong("a URL holds only visible ASCII characters; encode others as %XX".into());
     }
     let (authority, tail) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -184,12 +219,20 @@ fn limits(
     let words = |duration| humantime::format_duration(duration).to_string();
     if !(SHORTEST_TIMEOUT..=LONGEST_TIMEOUT).contains(&timeout) {
         let message = format!("timeout {} is out of range: 10ms to 10s", words(timeout));
-        return Err(InputError::at_value(places, &format!("{path}.timeout"), message));
+        return Err(InputError::at_value(
+            places,
+            &format!("{path}.timeout"),
+            message,
+        ));
     }
     match slo {
         Some(slo) if slo.is_zero() => {
             let message = "an slo of 0s is missed by every answer";
-            Err(InputError::at_value(places, &format!("{path}.slo"), message))
+            Err(InputError::at_value(
+                places,
+                &format!("{path}.slo"),
+                message,
+            ))
         }
         Some(slo) if slo >= timeout => {
             let message = format!(
@@ -197,7 +240,11 @@ fn limits(
                 words(slo),
                 words(timeout)
             );
-            Err(InputError::at_value(places, &format!("{path}.slo"), message))
+            Err(InputError::at_value(
+                places,
+                &format!("{path}.slo"),
+                message,
+            ))
         }
         _ => Ok(()),
     }

@@ -139,16 +139,38 @@ pub(super) fn check(
         Some(Text(value)) => in_range(&places, path, value, from, to),
         None => Ok(default),
     };
-    let before = time("spec.steadyState.before", spec.steady_state.before, MINUTE, SECOND, LONGEST)?;
-    let after = time("spec.steadyState.after", spec.steady_state.after, MINUTE, SECOND, LONGEST)?;
+    let before = time(
+        "spec.steadyState.before",
+        spec.steady_state.before,
+        MINUTE,
+        SECOND,
+        LONGEST,
+    )?;
+    let after = time(
+        "spec.steadyState.after",
+        spec.steady_state.after,
+        MINUTE,
+        SECOND,
+        LONGEST,
+    )?;
     let lease = time("spec.lease", spec.lease, 5 * SECOND, SECOND, MINUTE)?;
     let recovery = spec.hypothesis.recovery.within;
-    let recovery_within =
-        time("spec.hypothesis.recovery.within", recovery, 2 * MINUTE, SECOND, LONGEST)?;
+    let recovery_within = time(
+        "spec.hypothesis.recovery.within",
+        recovery,
+        2 * MINUTE,
+        SECOND,
+        LONGEST,
+    )?;
     let method = check_method(spec.method, &places)?;
     let (degraded, by_at_least) = check_degraded(spec.hypothesis.target, &places)?;
     let margin = spec.hypothesis.others.isolated_within;
-    let isolated_within = fraction(&places, "spec.hypothesis.others.isolatedWithin", margin, 0.02)?;
+    let isolated_within = fraction(
+        &places,
+        "spec.hypothesis.others.isolatedWithin",
+        margin,
+        0.02,
+    )?;
     Ok(Scenario {
         title: title.unwrap_or_else(|| name.clone()),
         name,
@@ -186,7 +208,9 @@ fn check_target(target: TargetSpec, places: &Places) -> Result<TargetSelector, I
             return Err(InputError::at_value(places, &path, message));
         }
     }
-    Ok(TargetSelector::Cells(cells.into_iter().map(|name| name.0.0).collect()))
+    Ok(TargetSelector::Cells(
+        cells.into_iter().map(|name| name.0.0).collect(),
+    ))
 }
 
 fn check_method(steps: Vec<StepSpec>, places: &Places) -> Result<Vec<MethodStep>, InputError> {
@@ -217,8 +241,16 @@ fn check_degraded(
         let message = "no probe is named, so nothing could prove that the fault bites";
         return Err(InputError::at_value(places, &path, message));
     }
-    let least = fraction(places, &format!("{path}.byAtLeast"), target.by_at_least, 0.1)?;
-    Ok((target.degraded.into_iter().map(|name| name.0.0).collect(), least))
+    let least = fraction(
+        places,
+        &format!("{path}.byAtLeast"),
+        target.by_at_least,
+        0.1,
+    )?;
+    Ok((
+        target.degraded.into_iter().map(|name| name.0.0).collect(),
+        least,
+    ))
 }
 
 /// More than 0%, less than 100%.
@@ -230,7 +262,11 @@ fn fraction(
 ) -> Result<f64, InputError> {
     match value.map_or(default, |text| text.0.0) {
         value if value > 0.0 && value < 1.0 => Ok(value),
-        _ => Err(InputError::at_value(places, path, "more than 0% and less than 100% is wanted")),
+        _ => Err(InputError::at_value(
+            places,
+            path,
+            "more than 0% and less than 100% is wanted",
+        )),
     }
 }
 
@@ -245,6 +281,11 @@ fn in_range(
         return Ok(value);
     }
     let words = |duration| humantime::format_duration(duration).to_string();
-    let message = format!("{} is out of range: {} to {}", words(value), words(from), words(to));
+    let message = format!(
+        "{} is out of range: {} to {}",
+        words(value),
+        words(from),
+        words(to)
+    );
     Err(InputError::at_value(places, path, message))
 }

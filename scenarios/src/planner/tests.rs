@@ -1,0 +1,178 @@
+//! What a plan holds, refuses and says about endpoints.
+
+use std::time::Duration;
+
+use super::*;
+use crate::library;
+use crate::plan::EndpointCut;
+use crate::read::{read_fleet, read_scenario};
+
+const DRILL: &str = "black-hole-cloud";
+
+fn fleet() -> Fleet {
+    read_fleet(include_str!("../../tests/fleet.yaml"), "fleet.yaml").unwrap()
+}
+
+fn drill(edit: impl Fn(&str) -> String) -> Scenario {
+    read_scenario(&edit(library::get(DRILL).unwrap()), "drill.yaml").unwrap()
+}
+
+fn plan(edit: impl Fn(&str) -> String) -> Result<Plan, PlanError> {
+    build(&fleet(), &drill(edit))
+}
+
+fn endpoint<'a>(plan: &'a Plan, name: &str) -> &'a EndpointCut {
+    plan.endpoints
+        .iter()
+        .find(|endpoint| endpoint.name == name)
+        .unwrap()
+}
+
+#[test]
+fn both_sides_of_a_cloud_that_is_gone() {
+    let plan = plan(str::to_owned).unwrap();
+    assert_eq!(plan.target.cells, ["gd-aliyun"]);
+    let cells = |step: usize| plan.steps[step].cells.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(cells(0), ["gd-aliyun"]);
+    assert_eq!(cells(1), ["gd-aws", "gd-tencent", "gx-tencent"]);
+    assert_eq!(plan.steps[0].cells["gd-aliyun"].nodes, ["n1", "n2"]);
+    assert_eq!(plan.ends_ms(), 60_000);
+    assert_eq!(plan.lease_ms, 5_000);
+    let lines: Vec<String> = describe(&plan).iter().map(ToString::to_string).collect();
+    assert_eq!(
+        lines[..2],
+        [
+            "step 0, gd-aliyun (n1, n2): cut from everyone but 2 IPv4 and 2 IPv6 prefixes, \
+             both directions",
+            "step 1, gd-aws (n1): cut from 2 IPv4 and 2 IPv6 prefixes, both directions",
+        ]
+    );
+}
+
+#[test]
+fn the_same_input_gives_the_same_bytes() {
+    let json = || serde_json::to_string(&plan(str::to_owned).unwrap()).unwrap();
+    let first = json();
+    assert!((0..5).all(|_| json() == first));
+}
+
+#[test]
+fn endpoints_in_the_target_are_cut_with_the_second_side_only() {
+    let both = plan(str::to_owned).unwrap();
+    assert_eq!(
+        both.endpoints.len(),
+        2,
+        "the store in tencent is no business of this drill"
+    );
+    assert!(endpoint(&both, "pricing-db").cut && endpoint(&both, "pricing-db").survivor);
+
+    let one_side = read_scenario(library::get("black-hole-cloud-one-side").unwrap(), "d").unwrap();
+    let one_side = build(&fleet(), &one_side).unwrap();
+    assert!(
+        !endpoint(&one_side, "pricing-db").cut,
+        "a host without an agent stays in reach"
+    );
+    assert!(
+        endpoint(&one_side, "front").cut,
+        "a node of the target drops its own packets"
+    );
+}
+
+#[test]
+fn half_a_cut_is_no_cut() {
+    let second = |text: &str, from: &str, to: &str| {
+        let (head, tail) = text.split_once("on: others").unwrap();
+        format!("{head}on: others{}", tail.replacen(from, to, 1))
+    };
+    for way in ["ingress", "egress"] {
+        let way = format!("direction: {way}");
+        let plan = plan(|text| second(text, "direction: both", &way)).unwrap();
+        assert!(!endpoint(&plan, "pricing-db").cut, "{way}");
+    }
+    let elsewhere = plan(|text| second(text, "peers: target", "peers: { cidrs: [10.1.0.0/24] }"));
+    assert!(!endpoint(&elsewhere.unwrap(), "pricing-db").cut);
+    let shorter = |text: &str| text.replacen("60s, on: others", "50s, on: others", 1);
+    assert!(!endpoint(&plan(shorter).unwrap(), "pricing-db").cut);
+    let later = |text: &str| {
+        text.replacen(
+            "at: 0s, duration: 60s, on: others",
+            "at: 10s, duration: 50s, on: others",
+            1,
+        )
+    };
+    assert!(!endpoint(&plan(later).unwrap(), "pricing-db").cut);
+}
+
+#[test]
+fn two_half_cuts_are_a_cut() {
+    let plan = plan(|text| {
+        let line = text
+            .lines()
+            .find(|line| line.contains("on: others, fault"))
+            .unwrap();
+        let half = |way: &str| line.replace("both", way);
+        text.replace(line, &format!("{}\n{}", half("ingress"), half("egress")))
+    });
+    assert!(endpoint(&plan.unwrap(), "pricing-db").cut);
+}
+
+#[test]
+fn cells_by_name_do_not_take_their_neighbours_with_them() {
+    let plan = plan(|text| text.replace("{ cloud: aliyun }", "{ cells: [gd-tencent] }")).unwrap();
+    assert!(
+        plan.steps[1].cells.contains_key("gx-tencent"),
+        "a survivor in the same cloud"
+    );
+    let neighbour = "198.51.100.70".parse().unwrap();
+    assert!(!crate::prefixes::hold(&plan.target.prefixes, neighbour));
+}
+
+#[test]
+fn a_budget_of_two_lets_two_cells_go() {
+    let two = |text: &str| text.replace("{ cloud: aliyun }", "{ cloud: tencent }");
+    assert_eq!(plan(two).unwrap_err().exit_code(), 3);
+    let granted = |text: &str| two(text).replace("  allow:", "  budget: { cells: 2 }\n  allow:");
+    assert_eq!(
+        plan(granted).unwrap().target.cells,
+        ["gd-tencent", "gx-tencent"]
+    );
+}
+
+#[test]
+fn a_fleet_without_survivors_proves_nothing() {
+    let mut fleet = fleet();
+    fleet.cells.retain(|name, _| name == "gd-aliyun");
+    let error = build(&fleet, &drill(str::to_owned)).unwrap_err();
+    assert!(matches!(error, PlanError::Refused(_)));
+}
+
+#[test]
+fn a_scenario_made_by_code_has_errors_too() {
+    let mut scenario = drill(str::to_owned);
+    scenario.places = crate::places::Places::default();
+    scenario.allow.clear();
+    let text = build(&fleet(), &scenario).unwrap_err().to_string();
+    assert!(text.starts_with("scenario: this step acts on"), "{text}");
+}
+
+#[test]
+fn overrides_reach_every_window_and_rate() {
+    let window = Duration::from_secs(20);
+    let mut scenario = drill(str::to_owned);
+    with_window(&mut scenario, window).unwrap();
+    assert_eq!((scenario.before, scenario.after), (window, window));
+    assert_eq!(build(&fleet(), &scenario).unwrap().ends_ms(), 20_000);
+    assert!(with_window(&mut scenario, Duration::from_secs(7200)).is_err());
+
+    let mut fleet = fleet();
+    with_rate(&mut fleet, 50.0).unwrap();
+    assert!(fleet.probes.values().all(|probe| probe.rate == 50.0));
+    assert_eq!(fleet.entrypoints["shop"].rate, 150.0);
+    for wrong in [0.0, -1.0, f64::NAN, f64::INFINITY, 400.0] {
+        assert!(with_rate(&mut fleet, wrong).is_err(), "{wrong}");
+    }
+    assert_eq!(
+        fleet.entrypoints["shop"].rate, 150.0,
+        "an error changes nothing"
+    );
+}
