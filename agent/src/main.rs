@@ -1,2 +1,106 @@
-//! placeholder
-fn main() {}
+//! cellwall-agent: one per node, privileged; with its guardian and the offline way back.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use agent::changes::Hands;
+use agent::revert::take_over_all;
+use agent::{guardian, serve};
+use clap::Parser;
+
+const RESIDUE: u8 = 4;
+const USAGE: u8 = 64;
+const INTERNAL: u8 = 70;
+
+#[derive(Parser)]
+#[command(name = "cellwall-agent", version, about)]
+enum Command {
+    /// Serve the conductor on this node
+    Run(serve::Options),
+    /// Watch over an agent (started by the agent itself)
+    #[command(hide = true)]
+    Guardian {
+        #[arg(long)]
+        journal: PathBuf,
+        #[arg(long)]
+        agent_pid: u32,
+    },
+    /// Undo everything that dead agents left open; needs no daemon and no network
+    Revert {
+        /// Every open journal
+        #[arg(long, required = true)]
+        all: bool,
+        /// The agent's --state-dir
+        #[arg(long, value_name = "DIR")]
+        state_dir: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let command = match Command::try_parse() {
+        Ok(command) => command,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
+        }
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    match command {
+        Command::Run(options) => run(options),
+        Command::Guardian { journal, agent_pid } => match guardian::run(&journal, agent_pid) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(left) => fail(RESIDUE, &format!("guardian: {left}")),
+        },
+        Command::Revert { all: _, state_dir } => revert(&state_dir),
+    }
+}
+
+fn run(options: serve::Options) -> ExitCode {
+    // One thread: writing calls have an order, and a crash can be met again.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let result = match runtime {
+        Ok(runtime) => runtime
+            .block_on(serve::run(options))
+            .map_err(|error| error.to_string()),
+        Err(error) => Err(format!("cannot start the runtime: {error}")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(INTERNAL, &error),
+    }
+}
+
+fn revert(state_dir: &std::path::Path) -> ExitCode {
+    let mut hands = match Hands::open() {
+        Ok(hands) => hands,
+        Err(error) => return fail(INTERNAL, &error.to_string()),
+    };
+    let outcome = take_over_all(
+        state_dir,
+        Duration::from_secs(3),
+        &mut hands,
+        "revert --all",
+    );
+    for line in &outcome.residue {
+        println!("left: {line}");
+    }
+    if outcome.clean() {
+        println!("nothing of cellwall is left");
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(RESIDUE)
+    }
+}
+
+fn fail(code: u8, error: &str) -> ExitCode {
+    eprintln!("cellwall-agent: {error}");
+    ExitCode::from(code)
+}

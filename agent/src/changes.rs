@@ -1,0 +1,185 @@
+//! What the agent can alter, and the contract by which every alteration has its way back.
+
+pub mod firewall;
+
+use std::net::IpAddr;
+
+use scenarios::change::Change;
+use serde::{Deserialize, Serialize};
+
+use crate::journal::Permit;
+use crate::kernel::netlink;
+use crate::kernel::nft::{Gate, Nft};
+
+/// Everything of ours in the kernel has a name that begins so.
+pub const OURS: &str = "cellwall_";
+
+/// What changes work with.
+pub struct Hands {
+    pub nft: Nft,
+}
+
+impl Hands {
+    pub fn open() -> Result<Self, netlink::Error> {
+        Ok(Self { nft: Nft::open()? })
+    }
+}
+
+/// Which change of which drill on this node.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub drill: String,
+    pub step: u32,
+    /// Number of the change on this node, over all steps: 0, 1, 2, ...
+    pub index: u32,
+}
+
+/// What stays open during a cut: TCP between these addresses and the agent's own port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Management {
+    pub operator: Vec<IpAddr>,
+    pub port: u16,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot list the network devices: {0}; nothing was altered")]
+    Devices(std::io::Error),
+    #[error("cannot look at the host's nftables: {0}")]
+    Look(#[source] netlink::Error),
+    #[error("{0} is there already; nothing was altered; end its holder or delete it first")]
+    Taken(String),
+    #[error("cannot load the inert tables: {0}; no packet was touched")]
+    Load(#[source] netlink::Error),
+    #[error("cannot put the cut in force: {0}; the cut is not in force")]
+    Apply(#[source] netlink::Error),
+    #[error("the gate had closed by itself, so the cut is over and stays over")]
+    GateClosed,
+    #[error("cannot renew the gate: {0}; the cut ends when the gate runs out")]
+    Renew(#[source] netlink::Error),
+    #[error("cannot delete {table}: {cause}; it may still be in force until its gate runs out")]
+    Undo {
+        table: String,
+        cause: netlink::Error,
+    },
+}
+
+/// One mechanism. `capture` looks, `load` puts in place what has no effect, `apply` makes it bite,
+/// `renew` keeps it, `undo` takes all of it away.
+///
+/// Contract of `undo`: idempotent; succeeds if the others never ran or what they made is gone; never
+/// touches what is not ours; works from the serialised `Undo` alone, in another process, after a
+/// crash. The methods are synchronous because netlink answers within the system call: there is
+/// nothing to await, and nothing else may run between the steps of an alteration.
+pub trait Reversible {
+    type Undo;
+
+    fn capture(
+        &self,
+        hands: &mut Hands,
+        place: &Place,
+        management: &Management,
+    ) -> Result<Self::Undo, Error>;
+    fn load(&self, undo: &Self::Undo, hands: &mut Hands, permit: &Permit) -> Result<(), Error>;
+    fn apply(
+        &self,
+        undo: &Self::Undo,
+        hands: &mut Hands,
+        gate: Gate,
+        permit: &Permit,
+    ) -> Result<(), Error>;
+    fn renew(
+        undo: &Self::Undo,
+        hands: &mut Hands,
+        gate: Gate,
+        permit: &Permit,
+    ) -> Result<(), Error>;
+    fn undo(undo: &Self::Undo, hands: &mut Hands, permit: &Permit) -> Result<(), Error>;
+    /// State that is neither ours nor the captured one, in words.
+    fn drifted(undo: &Self::Undo) -> Vec<String>;
+}
+
+/// The way back of any change, as the journal keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Undo {
+    Firewall(firewall::Undo),
+}
+
+pub fn capture(
+    change: &Change,
+    hands: &mut Hands,
+    place: &Place,
+    management: &Management,
+) -> Result<Undo, Error> {
+    match change {
+        Change::Firewall(cut) => cut.capture(hands, place, management).map(Undo::Firewall),
+    }
+}
+
+pub fn load(change: &Change, undo: &Undo, hands: &mut Hands, permit: &Permit) -> Result<(), Error> {
+    match (change, undo) {
+        (Change::Firewall(cut), Undo::Firewall(undo)) => cut.load(undo, hands, permit),
+    }
+}
+
+pub fn apply(
+    change: &Change,
+    undo: &Undo,
+    hands: &mut Hands,
+    gate: Gate,
+    permit: &Permit,
+) -> Result<(), Error> {
+    match (change, undo) {
+        (Change::Firewall(cut), Undo::Firewall(undo)) => cut.apply(undo, hands, gate, permit),
+    }
+}
+
+impl Undo {
+    pub fn renew(&self, hands: &mut Hands, gate: Gate, permit: &Permit) -> Result<(), Error> {
+        use scenarios::change::FirewallCut;
+        match self {
+            Undo::Firewall(undo) => FirewallCut::renew(undo, hands, gate, permit),
+        }
+    }
+
+    pub fn undo(&self, hands: &mut Hands, permit: &Permit) -> Result<(), Error> {
+        use scenarios::change::FirewallCut;
+        match self {
+            Undo::Firewall(undo) => FirewallCut::undo(undo, hands, permit),
+        }
+    }
+
+    pub fn drifted(&self) -> Vec<String> {
+        use scenarios::change::FirewallCut;
+        match self {
+            Undo::Firewall(undo) => FirewallCut::drifted(undo),
+        }
+    }
+}
+
+/// What is altered, in words.
+pub fn summary(change: &Change) -> String {
+    match change {
+        Change::Firewall(cut) => firewall::summary(cut),
+    }
+}
+
+/// The independent ways in which this kind of change ends.
+pub fn ends_by(change: &Change) -> Vec<String> {
+    let ways: &[&str] = match change {
+        Change::Firewall(_) => &["timer", "lease", "guardian", "gate", "owner", "journal"],
+    };
+    ways.iter().map(|way| (*way).to_owned()).collect()
+}
+
+/// Everything of ours that the kernel holds now, in words.
+pub fn scan(hands: &mut Hands) -> Result<Vec<String>, Error> {
+    let tables = hands.nft.tables().map_err(Error::Look)?;
+    Ok(tables
+        .iter()
+        .filter(|t| t.name.starts_with(OURS))
+        .map(ToString::to_string)
+        .collect())
+}

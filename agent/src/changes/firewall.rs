@@ -1,0 +1,336 @@
+//! The silent cut: packets to and from peers vanish, and neither side is told.
+//!
+//! Ingress is dropped in inet prerouting before conntrack and defragmentation, so that new and
+//! established, own and forwarded packets are lost alike. Egress is lost at the devices (netdev
+//! egress), because a drop in the output hook tells the local sender. ARP and ICMPv6 133-137 pass.
+
+use std::net::IpAddr;
+
+use scenarios::change::{FirewallCut, Peers};
+use serde::{Deserialize, Serialize};
+
+use super::{Error, Hands, Management, OURS, Place, Reversible};
+use crate::journal::Permit;
+use crate::kernel::devices;
+use crate::kernel::nft::{
+    Cmp, DEVICES_PER_CHAIN, Expression, Family, Field, Gate, Hook, Meta, SetKind, Table,
+    Transaction, Verdict,
+};
+
+/// Before conntrack (-200), raw (-300) and defragmentation (-400).
+const PRIORITY: i32 = -450;
+const GATE: &str = "gate";
+const PEERS_4: &str = "peers4";
+const PEERS_6: &str = "peers6";
+const INGRESS: &str = "ingress";
+
+const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
+const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
+const TCP: [u8; 1] = [6];
+const ICMPV6: [u8; 1] = [58];
+/// Router and neighbour discovery (RFC 4861): 133 to 137.
+const DISCOVERY: ([u8; 1], [u8; 1]) = ([133], [137]);
+const ARPHRD_LOOPBACK: u16 = 772;
+
+/// The tables that hold one cut, and what was true when it was captured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Undo {
+    /// inet and netdev, as far as the direction needs them.
+    pub tables: Vec<Table>,
+    /// Devices whose egress is cut; ones that come later are not, and are reported as drift.
+    pub devices: Vec<String>,
+    pub management: Management,
+}
+
+impl Undo {
+    fn table(&self, family: Family) -> Option<&Table> {
+        self.tables.iter().find(|table| table.family == family)
+    }
+}
+
+impl Reversible for FirewallCut {
+    type Undo = Undo;
+
+    fn capture(
+        &self,
+        hands: &mut Hands,
+        place: &Place,
+        management: &Management,
+    ) -> Result<Undo, Error> {
+        let name = format!("{OURS}{}_{}_{}", place.drill, place.step, place.index);
+        let mut tables = Vec::new();
+        let mut pinned = Vec::new();
+        if self.direction.ingress() {
+            tables.push(Table {
+                family: Family::Inet,
+                name: name.clone(),
+            });
+        }
+        if self.direction.egress() {
+            tables.push(Table {
+                family: Family::Netdev,
+                name,
+            });
+            pinned.extend(devices::without_loopback().map_err(Error::Devices)?);
+        }
+        let seen = hands.nft.tables().map_err(Error::Look)?;
+        match seen
+            .iter()
+            .find(|seen| tables.iter().any(|table| seen.is(table)))
+        {
+            Some(taken) => Err(Error::Taken(taken.to_string())),
+            None => Ok(Undo {
+                tables,
+                devices: pinned,
+                management: management.clone(),
+            }),
+        }
+    }
+
+    fn load(&self, undo: &Undo, hands: &mut Hands, permit: &Permit) -> Result<(), Error> {
+        let mut transaction = Transaction::default();
+        let mut id = 0;
+        for table in &undo.tables {
+            transaction.add_owned_table(table);
+            for (set, kind) in [
+                (PEERS_4, SetKind::Prefixes4),
+                (PEERS_6, SetKind::Prefixes6),
+                (GATE, SetKind::Gate),
+            ] {
+                id += 1;
+                transaction.add_set(table, set, kind, id);
+            }
+            transaction.add_prefixes(table, PEERS_4, self.peers.prefixes(), false);
+            transaction.add_prefixes(table, PEERS_6, self.peers.prefixes(), true);
+        }
+        hands.nft.commit(transaction, permit).map_err(Error::Load)
+    }
+
+    fn apply(
+        &self,
+        undo: &Undo,
+        hands: &mut Hands,
+        gate: Gate,
+        permit: &Permit,
+    ) -> Result<(), Error> {
+        // A pinned device that went away (a pod that ended) must not make the whole batch fail.
+        let present = devices::without_loopback().map_err(Error::Devices)?;
+        let mut still: Vec<String> = undo.devices.clone();
+        still.retain(|device| present.contains(device));
+        let transaction = fire(self, undo, &still, gate);
+        hands.nft.commit(transaction, permit).map_err(Error::Apply)
+    }
+
+    fn renew(undo: &Undo, hands: &mut Hands, gate: Gate, permit: &Permit) -> Result<(), Error> {
+        let mut transaction = Transaction::default();
+        for table in &undo.tables {
+            transaction.delete_gate(table, GATE);
+            transaction.add_gate(table, GATE, gate);
+        }
+        hands.nft.commit(transaction, permit).map_err(|error| {
+            if error.is_missing() {
+                Error::GateClosed
+            } else {
+                Error::Renew(error)
+            }
+        })
+    }
+
+    fn undo(undo: &Undo, hands: &mut Hands, permit: &Permit) -> Result<(), Error> {
+        let seen = hands.nft.tables().map_err(Error::Look)?;
+        let there = |table: &&Table| seen.iter().any(|seen| seen.is(table));
+        let ours: Vec<&Table> = undo.tables.iter().filter(there).collect();
+        let mut together = Transaction::default();
+        ours.iter().for_each(|table| together.delete_table(table));
+        if hands.nft.commit(together, permit).is_ok() {
+            return Ok(());
+        }
+        // One of them cannot go: let the others go.
+        let mut failed = None;
+        for table in ours {
+            let mut alone = Transaction::default();
+            alone.delete_table(table);
+            match hands.nft.commit(alone, permit) {
+                Err(cause) if !cause.is_missing() => {
+                    failed = Some(Error::Undo {
+                        table: table.to_string(),
+                        cause,
+                    });
+                }
+                _ => {}
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn drifted(undo: &Undo) -> Vec<String> {
+        if undo.table(Family::Netdev).is_none() {
+            return Vec::new();
+        }
+        match devices::without_loopback() {
+            Ok(present) => present
+                .iter()
+                .filter(|device| !undo.devices.contains(device))
+                .map(|device| format!("device {device} appeared after arm: its egress was not cut"))
+                .collect(),
+            Err(cause) => vec![format!("cannot list the network devices: {cause}")],
+        }
+    }
+}
+
+/// Everything that makes the loaded tables bite, in one transaction.
+fn fire(cut: &FirewallCut, undo: &Undo, devices: &[String], gate: Gate) -> Transaction {
+    let mut transaction = Transaction::default();
+    if let Some(table) = undo.table(Family::Inet) {
+        let hook = Hook::Prerouting { priority: PRIORITY };
+        transaction.add_chain(table, INGRESS, &hook);
+        transaction.add_rule(
+            table,
+            INGRESS,
+            &[
+                Expression::Meta(Meta::InputDeviceType),
+                Expression::Compare(Cmp::Equal, &ARPHRD_LOOPBACK.to_ne_bytes()),
+                Expression::Verdict(Verdict::Accept),
+            ],
+        );
+        add_rules(
+            &mut transaction,
+            table,
+            INGRESS,
+            cut,
+            &undo.management,
+            Side::Source,
+        );
+        transaction.add_gate(table, GATE, gate);
+    }
+    if let Some(table) = undo.table(Family::Netdev) {
+        for (number, devices) in devices.chunks(DEVICES_PER_CHAIN).enumerate() {
+            let chain = format!("egress{number}");
+            transaction.add_chain(table, &chain, &Hook::Egress { devices });
+            add_rules(
+                &mut transaction,
+                table,
+                &chain,
+                cut,
+                &undo.management,
+                Side::Destination,
+            );
+        }
+        transaction.add_gate(table, GATE, gate);
+    }
+    transaction
+}
+
+/// Which address of a packet is the peer's; and so, which TCP port is the agent's.
+#[derive(Clone, Copy, PartialEq)]
+enum Side {
+    Source,
+    Destination,
+}
+
+impl Side {
+    fn address(self, v6: bool) -> Field {
+        match (self, v6) {
+            (Side::Source, false) => Field::Network(12, 4),
+            (Side::Destination, false) => Field::Network(16, 4),
+            (Side::Source, true) => Field::Network(8, 16),
+            (Side::Destination, true) => Field::Network(24, 16),
+        }
+    }
+
+    /// The agent's port: destination of what comes in, source of what goes out.
+    fn agent_port(self) -> Field {
+        match self {
+            Side::Source => Field::Transport(2, 2),
+            Side::Destination => Field::Transport(0, 2),
+        }
+    }
+}
+
+fn add_rules(
+    transaction: &mut Transaction,
+    table: &Table,
+    chain: &str,
+    cut: &FirewallCut,
+    management: &Management,
+    side: Side,
+) {
+    for address in &management.operator {
+        let (ethertype, bytes) = match address.to_canonical() {
+            IpAddr::V4(address) => (ETHERTYPE_IPV4, address.octets().to_vec()),
+            IpAddr::V6(address) => (ETHERTYPE_IPV6, address.octets().to_vec()),
+        };
+        transaction.add_rule(
+            table,
+            chain,
+            &[
+                Expression::Meta(Meta::Protocol),
+                Expression::Compare(Cmp::Equal, &ethertype),
+                Expression::Payload(side.address(ethertype == ETHERTYPE_IPV6)),
+                Expression::Compare(Cmp::Equal, &bytes),
+                Expression::Meta(Meta::Layer4),
+                Expression::Compare(Cmp::Equal, &TCP),
+                Expression::Payload(side.agent_port()),
+                Expression::Compare(Cmp::Equal, &management.port.to_be_bytes()),
+                Expression::Verdict(Verdict::Accept),
+            ],
+        );
+    }
+    transaction.add_rule(
+        table,
+        chain,
+        &[
+            Expression::Meta(Meta::Protocol),
+            Expression::Compare(Cmp::Equal, &ETHERTYPE_IPV6),
+            Expression::Meta(Meta::Layer4),
+            Expression::Compare(Cmp::Equal, &ICMPV6),
+            Expression::Payload(Field::Transport(0, 1)),
+            Expression::Compare(Cmp::AtLeast, &DISCOVERY.0),
+            Expression::Compare(Cmp::AtMost, &DISCOVERY.1),
+            Expression::Verdict(Verdict::Accept),
+        ],
+    );
+    let inverted = matches!(cut.peers, Peers::AllBut(_));
+    for (ethertype, set) in [(ETHERTYPE_IPV4, PEERS_4), (ETHERTYPE_IPV6, PEERS_6)] {
+        let mut rule = vec![
+            Expression::Meta(Meta::Protocol),
+            Expression::Compare(Cmp::Equal, &ethertype),
+            Expression::GateKey,
+            Expression::Lookup {
+                set: GATE,
+                inverted: false,
+            },
+            Expression::Payload(side.address(ethertype == ETHERTYPE_IPV6)),
+            Expression::Lookup { set, inverted },
+        ];
+        match side {
+            Side::Source => rule.push(Expression::Verdict(Verdict::Drop)),
+            Side::Destination => rule.extend(Expression::vanish()),
+        }
+        transaction.add_rule(table, chain, &rule);
+    }
+}
+
+/// The cut in words.
+pub fn summary(cut: &FirewallCut) -> String {
+    let which = match &cut.peers {
+        Peers::Only(prefixes) => format!("{} merged prefixes", merged(prefixes)),
+        Peers::AllBut(prefixes) => {
+            format!(
+                "everything but loopback and {} merged prefixes",
+                merged(prefixes)
+            )
+        }
+    };
+    let way = match (cut.direction.ingress(), cut.direction.egress()) {
+        (true, true) => "from and to",
+        (true, false) => "from",
+        (false, _) => "to",
+    };
+    format!("packets {way} {which} vanish in silence")
+}
+
+fn merged(prefixes: &Vec<ipnet::IpNet>) -> usize {
+    ipnet::IpNet::aggregate(prefixes).len()
+}

@@ -1,0 +1,445 @@
+//! One drill on this node, as types: `Armed` -> `Firing` -> `Reverted`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use scenarios::change::Change;
+use scenarios::plan::Plan;
+use wire::Claim;
+
+use crate::boottime::{Boottime, boot_id, spin_until};
+use crate::changes::{self, Hands, Management, Place, Undo};
+use crate::guardian::Guardian;
+use crate::guards::Identity;
+use crate::journal::{self, Intent, Journal, Permit, Record};
+use crate::kernel::nft::Gate;
+use crate::revert::{self, Outcome};
+
+/// A fire that arrives later than this before its instant is refused: not all agents would make it.
+const AHEAD_LEAST: Duration = Duration::from_millis(50);
+const AHEAD_MOST: Duration = Duration::from_secs(10);
+/// The runtime's timers are good to a few ms; the rest is spun away.
+const SPIN: Duration = Duration::from_millis(4);
+/// A step that is this late (the agent was stopped) would act alone: the drill ends instead.
+const LATE: Duration = Duration::from_millis(500);
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("drill {drill}: step {step}: {cause}")]
+    Capture {
+        drill: String,
+        step: u32,
+        cause: changes::Error,
+    },
+    #[error("drill {drill}: {cause}")]
+    Journal {
+        drill: String,
+        cause: journal::Error,
+    },
+    #[error("drill {drill}: this boot has no id: {cause}; nothing was altered")]
+    BootId {
+        drill: String,
+        cause: std::io::Error,
+    },
+    #[error("drill {drill}: step {step}: {cause}; what was loaded is taken away again: {after}")]
+    Load {
+        drill: String,
+        step: u32,
+        cause: changes::Error,
+        after: String,
+    },
+    #[error("T is {ahead_ms} ms ahead; it must be 50 ms to 10 s; the drill stays armed")]
+    Instant { ahead_ms: i128 },
+    #[error("the fire could not be journaled ({0}); the drill stays armed")]
+    Fire(journal::Error),
+}
+
+/// What Arm asks for, after all checks.
+pub struct Order {
+    pub drill: String,
+    pub plan: Plan,
+    pub plan_sha256: String,
+    pub claim: Claim,
+    /// How long it may stay armed without being fired.
+    pub armed_most: Duration,
+}
+
+/// One change of one step, with where it stands.
+struct Work {
+    index: u32,
+    starts: Duration,
+    ends: Duration,
+    change: Change,
+    undo: Undo,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Waiting,
+    InForce,
+    Over,
+}
+
+/// What armed and firing drills share.
+struct Held {
+    drill: String,
+    claim: Claim,
+    lease: Duration,
+    lease_ends: Boottime,
+    work: Vec<Work>,
+    intents: Vec<Intent>,
+    journal: Journal,
+    permit: Permit,
+    guardian: Guardian,
+    ends_after: Duration,
+}
+
+pub struct Armed {
+    held: Held,
+    expires: Boottime,
+}
+
+pub struct Firing {
+    held: Held,
+    at: Boottime,
+    deadline: Boottime,
+}
+
+/// A drill that is over, and what is left of it.
+pub struct Reverted {
+    pub drill: String,
+    pub claim: Claim,
+    pub cause: String,
+    pub outcome: Outcome,
+}
+
+impl Armed {
+    /// Captures, journals every undo, and only then loads what is inert. On an error nothing is left,
+    /// or the error says what.
+    pub fn arm(
+        order: Order,
+        me: &Identity,
+        port: u16,
+        directory: &Path,
+        guardian: Guardian,
+        hands: &mut Hands,
+    ) -> Result<Self, Error> {
+        let drill = order.drill.clone();
+        let management = Management {
+            operator: order.plan.operator.clone(),
+            port,
+        };
+        let (work, intents) = capture_all(&order, me, &management, hands)?;
+        let expires = Boottime::now().plus(order.armed_most);
+        let armed = journal::Armed {
+            format: journal::FORMAT,
+            drill: drill.clone(),
+            conductor: order.claim.conductor.clone(),
+            plan_sha256: order.plan_sha256,
+            boot_id: boot_id().map_err(|cause| Error::BootId {
+                drill: drill.clone(),
+                cause,
+            })?,
+            expires,
+        };
+        let (journal, permit) =
+            Journal::create(directory, armed, &intents).map_err(|cause| Error::Journal {
+                drill: drill.clone(),
+                cause,
+            })?;
+        let lease = Duration::from_millis(order.plan.lease_ms);
+        let mut held = Held {
+            drill,
+            claim: order.claim,
+            lease,
+            lease_ends: Boottime::now().plus(lease),
+            work,
+            intents,
+            journal,
+            permit,
+            guardian,
+            ends_after: Duration::from_millis(order.plan.ends_ms()),
+        };
+        if let Err((step, cause)) = held.load(hands) {
+            let drill = held.drill.clone();
+            let over = held.revert(hands, "arm failed");
+            let after = describe(&over.outcome);
+            return Err(Error::Load {
+                drill,
+                step,
+                cause,
+                after,
+            });
+        }
+        held.lease_ends = Boottime::now().plus(lease); // loading 60,000 prefixes takes its time
+        Ok(Self { held, expires })
+    }
+
+    /// Journals the deadline. From here on the drill acts at `at` by itself.
+    pub fn fire(mut self, at: Boottime) -> Result<Firing, Box<(Self, Error)>> {
+        let now = Boottime::now();
+        if at < now.plus(AHEAD_LEAST) || at > now.plus(AHEAD_MOST) {
+            let ahead_ms = (i128::from(at.0) - i128::from(now.0)) / 1_000_000;
+            return Err(Box::new((self, Error::Instant { ahead_ms })));
+        }
+        let deadline = at.plus(self.held.ends_after);
+        match self.held.journal.append(&Record::Fired { at, deadline }) {
+            Ok(()) => Ok(Firing {
+                held: self.held,
+                at,
+                deadline,
+            }),
+            Err(cause) => Err(Box::new((self, Error::Fire(cause)))),
+        }
+    }
+
+    /// When [`Self::ended`] will have something to say.
+    pub fn wake(&self) -> Boottime {
+        self.held.lease_ends.min(self.expires)
+    }
+
+    /// Why the drill must end now, if it must.
+    pub fn ended(&self) -> Option<&'static str> {
+        let now = Boottime::now();
+        if now >= self.held.lease_ends {
+            Some("lease")
+        } else {
+            (now >= self.expires).then_some("expired: armed for longer than the policy allows")
+        }
+    }
+
+    /// An armed drill whose lease has run out is over; it cannot be renewed.
+    pub fn renew(&mut self) -> Result<(), &'static str> {
+        match self.ended() {
+            Some(cause) => Err(cause),
+            None => {
+                self.held.lease_ends = Boottime::now().plus(self.held.lease);
+                Ok(())
+            }
+        }
+    }
+
+    pub fn revert(self, hands: &mut Hands, cause: &str) -> Reverted {
+        self.held.revert(hands, cause)
+    }
+}
+
+impl Firing {
+    pub fn deadline(&self) -> Boottime {
+        self.deadline
+    }
+
+    /// When [`Self::act`] wants to be called next.
+    pub fn wake(&self) -> Boottime {
+        let next = self.held.work.iter().filter_map(|work| match work.stage {
+            // A little early, for the last milliseconds are spun away.
+            Stage::Waiting => Some(Boottime(
+                self.at
+                    .plus(work.starts)
+                    .0
+                    .saturating_sub(SPIN.as_nanos() as u64),
+            )),
+            Stage::InForce => Some(self.at.plus(work.ends)),
+            Stage::Over => None,
+        });
+        next.chain([self.deadline, self.held.lease_ends])
+            .min()
+            .unwrap_or(self.deadline)
+    }
+
+    /// Does what is due now. An answer is the reason why the drill must end now.
+    pub fn act(&mut self, hands: &mut Hands) -> Option<String> {
+        if self.held.lease_ends.passed() {
+            return Some("lease".into());
+        }
+        if self.deadline.passed() {
+            return Some("deadline".into());
+        }
+        if let Some(cause) = self.end_steps(hands) {
+            return Some(cause);
+        }
+        self.start_steps(hands).err()
+    }
+
+    /// Renews the lease and every open gate; never what has ended. An answer ends the drill.
+    pub fn renew(&mut self, hands: &mut Hands) -> Result<(), String> {
+        if self.held.lease_ends.passed() {
+            return Err("lease".into());
+        }
+        if self.deadline.passed() {
+            return Err("deadline".into());
+        }
+        self.held.lease_ends = Boottime::now().plus(self.held.lease);
+        for work in self
+            .held
+            .work
+            .iter()
+            .filter(|work| work.stage == Stage::InForce)
+        {
+            let step_ends = self.at.plus(work.ends);
+            if step_ends.passed() {
+                continue; // its own timer ends it
+            }
+            let gate = Gate::new(self.held.lease.min(step_ends.left()));
+            match work.undo.renew(hands, gate, &self.held.permit) {
+                Ok(()) => {}
+                Err(changes::Error::GateClosed) => return Err("lease".into()),
+                Err(error) => return Err(format!("renewal failed: {error}")),
+            }
+        }
+        Ok(())
+    }
+
+    pub fn revert(self, hands: &mut Hands, cause: &str) -> Reverted {
+        self.held.revert(hands, cause)
+    }
+
+    fn end_steps(&mut self, hands: &mut Hands) -> Option<String> {
+        let now = Boottime::now();
+        let at = self.at;
+        let held = &mut self.held;
+        let over = |work: &&mut Work| work.stage == Stage::InForce && now >= at.plus(work.ends);
+        for work in held.work.iter_mut().filter(over) {
+            if let Err(error) = work.undo.undo(hands, &held.permit) {
+                return Some(format!("a step could not be ended: {error}"));
+            }
+            work.stage = Stage::Over;
+            let record = Record::Undone { index: work.index };
+            if let Err(error) = held.journal.append(&record) {
+                return Some(format!("the journal failed: {error}"));
+            }
+        }
+        None
+    }
+
+    fn start_steps(&mut self, hands: &mut Hands) -> Result<(), String> {
+        let at = self.at;
+        let held = &mut self.held;
+        let lease_ends = held.lease_ends;
+        let mut applied = Vec::new();
+        let soon = Boottime::now().plus(SPIN);
+        let due = |work: &&mut Work| work.stage == Stage::Waiting && soon >= at.plus(work.starts);
+        for work in held.work.iter_mut().filter(due) {
+            let starts = at.plus(work.starts);
+            spin_until(starts);
+            let late = Boottime::now().since(starts);
+            if late > LATE {
+                return Err(format!(
+                    "late: a step would have begun {} ms late",
+                    late.as_millis()
+                ));
+            }
+            let gate = Gate::new(lease_ends.left().min(at.plus(work.ends).left()));
+            changes::apply(&work.change, &work.undo, hands, gate, &held.permit)
+                .map_err(|error| format!("a step could not be put in force: {error}"))?;
+            work.stage = Stage::InForce;
+            tracing::info!(drill = %held.drill, change = work.index, late_us =
+                Boottime::now().since(starts).as_micros() as u64, "in force");
+            applied.push(work.index);
+        }
+        // Only now, so that a sync does not hold up a change of the same instant.
+        for index in applied {
+            let record = Record::Applied { index };
+            held.journal
+                .append(&record)
+                .map_err(|error| format!("the journal failed: {error}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// What callers may know of a drill while it is held.
+pub trait Drill {
+    fn name(&self) -> &str;
+    fn claim(&self) -> &Claim;
+    fn lease_ends(&self) -> Boottime;
+    /// Comes back if the guardian ends before the drill does.
+    fn guardian(&mut self) -> &mut Guardian;
+}
+
+macro_rules! held_drill {
+    ($($state:ty),*) => { $(
+        impl Drill for $state {
+            fn name(&self) -> &str { &self.held.drill }
+            fn claim(&self) -> &Claim { &self.held.claim }
+            fn lease_ends(&self) -> Boottime { self.held.lease_ends }
+            fn guardian(&mut self) -> &mut Guardian { &mut self.held.guardian }
+        }
+    )* };
+}
+held_drill!(Armed, Firing);
+
+impl Held {
+    fn load(&mut self, hands: &mut Hands) -> Result<(), (u32, changes::Error)> {
+        for (work, intent) in self.work.iter().zip(&self.intents) {
+            changes::load(&work.change, &work.undo, hands, &self.permit)
+                .map_err(|cause| (intent.step, cause))?;
+        }
+        Ok(())
+    }
+
+    fn revert(mut self, hands: &mut Hands, cause: &str) -> Reverted {
+        let fired = self.work.iter().filter(|work| work.stage != Stage::Waiting);
+        let drifted: Vec<String> = fired.flat_map(|work| work.undo.drifted()).collect();
+        let intents = &self.intents;
+        let journal = &mut self.journal;
+        let mut outcome = revert::revert(journal, &self.drill, intents, hands, &self.permit, cause);
+        outcome.drifted.extend(drifted);
+        self.guardian.release();
+        Reverted {
+            drill: self.drill,
+            claim: self.claim,
+            cause: cause.to_owned(),
+            outcome,
+        }
+    }
+}
+
+fn capture_all(
+    order: &Order,
+    me: &Identity,
+    management: &Management,
+    hands: &mut Hands,
+) -> Result<(Vec<Work>, Vec<Intent>), Error> {
+    let mut work = Vec::new();
+    let mut intents = Vec::new();
+    for (index, (step, change)) in (0..).zip(order.plan.changes_for(&me.cell, &me.node)) {
+        let place = Place {
+            drill: order.drill.clone(),
+            step: step.id,
+            index,
+        };
+        let undo = changes::capture(change, hands, &place, management).map_err(|cause| {
+            Error::Capture {
+                drill: order.drill.clone(),
+                step: step.id,
+                cause,
+            }
+        })?;
+        intents.push(Intent {
+            step: step.id,
+            index,
+            change: change.kind().to_owned(),
+            undo: undo.clone(),
+        });
+        work.push(Work {
+            index,
+            starts: Duration::from_millis(step.at_ms),
+            ends: Duration::from_millis(step.at_ms + step.duration_ms),
+            change: change.clone(),
+            undo,
+            stage: Stage::Waiting,
+        });
+    }
+    Ok((work, intents))
+}
+
+/// The state of the host after a revert, for error texts.
+pub fn describe(outcome: &Outcome) -> String {
+    if outcome.clean() {
+        "nothing of ours is left".to_owned()
+    } else {
+        format!("left on the host: {}", outcome.residue.join("; "))
+    }
+}

@@ -1,0 +1,254 @@
+//! The undo on disk before the change is in the kernel: one append-only file per drill.
+//!
+//! A line is: length of the JSON in bytes, CRC-32 of it in hex, the JSON. Every append is synced
+//! before it counts. The agent holds the file's lock (flock) as long as it lives.
+
+pub mod record;
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+pub use record::{Armed, Contents, FORMAT, Intent, Record};
+
+/// Closed journals that are kept for people to read.
+const KEPT: usize = 16;
+const EXTENSION: &str = "journal";
+
+/// Leave to write to the kernel: whoever holds one knows that the way back is on disk. Only this
+/// module can make it, after the sync, or from a file that was read back.
+pub struct Permit {
+    _made_here: (),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot {what} {}: {cause}; nothing was altered by this", path.display())]
+    File {
+        what: &'static str,
+        path: PathBuf,
+        cause: io::Error,
+    },
+    #[error("the journal of drill {0} is there already: a drill's id is used once; choose another")]
+    Used(String),
+    #[error("{} is locked by a live agent or guardian, which alone may revert it", .0.display())]
+    Locked(PathBuf),
+}
+
+/// The open journal of one drill, locked.
+#[derive(Debug)]
+pub struct Journal {
+    file: File,
+    path: PathBuf,
+    length: u64,
+}
+
+impl Journal {
+    /// Writes and syncs the first records of a drill: from here on its changes may be made.
+    pub fn create(
+        directory: &Path,
+        armed: Armed,
+        intents: &[Intent],
+    ) -> Result<(Self, Permit), Error> {
+        make_directory(directory)?;
+        forget_old(directory);
+        let path = path_of(directory, &armed.drill);
+        let mut options = OpenOptions::new();
+        let opened = options
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path);
+        let file = opened.map_err(|cause| match cause.kind() {
+            io::ErrorKind::AlreadyExists => Error::Used(armed.drill.clone()),
+            _ => Error::File {
+                what: "create",
+                path: path.clone(),
+                cause,
+            },
+        })?;
+        lock(&file, &path, Duration::ZERO)?;
+        let mut journal = Self {
+            file,
+            path,
+            length: 0,
+        };
+        let mut lines = record::encode(&Record::Armed(armed));
+        for intent in intents {
+            lines.extend(record::encode(&Record::Intent(intent.clone())));
+        }
+        journal.write(&lines)?;
+        sync_directory(directory)?;
+        Ok((journal, Permit { _made_here: () }))
+    }
+
+    /// Takes over the journal of a drill whose agent is gone; waits up to `patience` for the lock.
+    /// The permit is for undoing what the file says. A torn tail is cut off: no permit came of it.
+    pub fn reopen(path: &Path, patience: Duration) -> Result<(Self, Contents, Permit), Error> {
+        let error = |what, cause| Error::File {
+            what,
+            path: path.to_owned(),
+            cause,
+        };
+        let opened = OpenOptions::new().read(true).write(true).open(path);
+        let mut file = opened.map_err(|cause| error("open", cause))?;
+        lock(&file, path, patience)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)
+            .map_err(|cause| error("read", cause))?;
+        let contents = Contents::parse(&bytes);
+        let length = contents.sound_length;
+        if contents.torn {
+            file.set_len(length)
+                .map_err(|cause| error("cut the torn end of", cause))?;
+        }
+        let journal = Self {
+            file,
+            path: path.to_owned(),
+            length,
+        };
+        Ok((journal, contents, Permit { _made_here: () }))
+    }
+
+    /// Appends one record; it is on disk when this returns.
+    pub fn append(&mut self, record: &Record) -> Result<(), Error> {
+        self.write(&record::encode(record))
+    }
+
+    fn write(&mut self, lines: &[u8]) -> Result<(), Error> {
+        let mut attempt = || {
+            self.file.seek(SeekFrom::Start(self.length))?;
+            self.file.write_all(lines)?;
+            self.file.sync_all()
+        };
+        let cause = match attempt() {
+            Ok(()) => {
+                self.length += lines.len() as u64;
+                return Ok(());
+            }
+            Err(cause) => cause,
+        };
+        // Half a line in the middle would make all that follows unreadable.
+        let _ = self.file.set_len(self.length);
+        Err(Error::File {
+            what: "write",
+            path: self.path.clone(),
+            cause,
+        })
+    }
+}
+
+/// Reads a journal without its lock, as the guardian does while the agent lives.
+pub fn read(path: &Path) -> Result<Contents, Error> {
+    let bytes = std::fs::read(path).map_err(|cause| Error::File {
+        what: "read",
+        path: path.to_owned(),
+        cause,
+    })?;
+    Ok(Contents::parse(&bytes))
+}
+
+/// Where the journals of a state directory are.
+pub fn directory(state: &Path) -> PathBuf {
+    state.join("journal")
+}
+
+/// The file of one drill; `drill` must be a checked word.
+pub fn path_of(directory: &Path, drill: &str) -> PathBuf {
+    directory.join(format!("{drill}.{EXTENSION}"))
+}
+
+/// All journals of a directory, oldest name first; none if there is no directory yet.
+pub fn all(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+    let error = |cause| Error::File {
+        what: "list",
+        path: directory.to_owned(),
+        cause,
+    };
+    let entries = match std::fs::read_dir(directory) {
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(error)?,
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(error)?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == EXTENSION)
+        {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+fn make_directory(directory: &Path) -> Result<(), Error> {
+    let error = |cause| Error::File {
+        what: "make",
+        path: directory.to_owned(),
+        cause,
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(error)?;
+    match directory.parent() {
+        Some(parent) => sync_directory(parent),
+        None => Ok(()),
+    }
+}
+
+fn sync_directory(directory: &Path) -> Result<(), Error> {
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|cause| Error::File {
+            what: "sync",
+            path: directory.to_owned(),
+            cause,
+        })
+}
+
+fn lock(file: &File, path: &Path, patience: Duration) -> Result<(), Error> {
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if begun.elapsed() >= patience => {
+                return Err(Error::Locked(path.to_owned()));
+            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(20)),
+            Err(TryLockError::Error(cause)) => {
+                return Err(Error::File {
+                    what: "lock",
+                    path: path.to_owned(),
+                    cause,
+                });
+            }
+        }
+    }
+}
+
+/// Deletes all but the last closed, sound journals. Whatever cannot be read stays.
+fn forget_old(directory: &Path) {
+    let Ok(paths) = all(directory) else { return };
+    let mut closed: Vec<(std::time::SystemTime, PathBuf)> = paths
+        .into_iter()
+        .filter(|path| read(path).is_ok_and(|contents| contents.closed && !contents.corrupt))
+        .filter_map(|path| Some((path.metadata().ok()?.modified().ok()?, path)))
+        .collect();
+    closed.sort();
+    let excess = closed.len().saturating_sub(KEPT);
+    for (_, path) in closed.into_iter().take(excess) {
+        if let Err(cause) = std::fs::remove_file(&path) {
+            tracing::warn!(path = %path.display(), %cause, "cannot delete an old journal");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

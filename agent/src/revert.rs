@@ -1,0 +1,183 @@
+//! The one way back, walked by the agent, its guardian, its next start and `revert --all`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::boottime::boot_id;
+use crate::changes::{self, Hands, OURS};
+use crate::journal::{self, Intent, Journal, Permit, Record};
+
+/// What a revert came to. Residue is empty and `verified` true, or the host is not as it was.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Whether the kernel could be asked what is left.
+    pub verified: bool,
+    pub residue: Vec<String>,
+    pub drifted: Vec<String>,
+}
+
+impl Outcome {
+    pub fn clean(&self) -> bool {
+        self.verified && self.residue.is_empty()
+    }
+
+    /// What the kernel still holds of ours, without undoing anything.
+    pub fn scan(hands: &mut Hands) -> Self {
+        match changes::scan(hands) {
+            Ok(residue) => Self {
+                verified: true,
+                residue,
+                drifted: Vec::new(),
+            },
+            Err(error) => Self {
+                verified: false,
+                residue: vec![format!("the residue scan could not be made: {error}")],
+                drifted: Vec::new(),
+            },
+        }
+    }
+
+    fn add(&mut self, other: Outcome) {
+        self.verified &= other.verified;
+        for (into, from) in [
+            (&mut self.residue, other.residue),
+            (&mut self.drifted, other.drifted),
+        ] {
+            for line in from {
+                if !into.contains(&line) {
+                    into.push(line);
+                }
+            }
+        }
+    }
+}
+
+/// Undoes `intents`, newest first, past failures; scans; closes the journal if nothing of this drill
+/// is left. A journal that stays open is tried again by the guardian and at the next start.
+pub fn revert(
+    journal: &mut Journal,
+    drill: &str,
+    intents: &[Intent],
+    hands: &mut Hands,
+    permit: &Permit,
+    cause: &str,
+) -> Outcome {
+    let mut failures = Vec::new();
+    for intent in intents.iter().rev() {
+        let record = match intent.undo.undo(hands, permit) {
+            Ok(()) => Record::Undone {
+                index: intent.index,
+            },
+            Err(error) => {
+                failures.push(format!("step {}: {error}", intent.step));
+                Record::UndoFailed {
+                    index: intent.index,
+                    why: error.to_string(),
+                }
+            }
+        };
+        // The way back does not wait for the disk: an undo is idempotent and may come again.
+        if let Err(error) = journal.append(&record) {
+            tracing::warn!(%drill, %error, "undo goes on without its journal");
+        }
+    }
+    let mut outcome = Outcome::scan(hands);
+    let left = outcome
+        .residue
+        .iter()
+        .any(|line| line.contains(&format!("{OURS}{drill}_")));
+    outcome.residue.extend(failures.iter().cloned());
+    if outcome.verified && !left && failures.is_empty() {
+        let closed = Record::Closed {
+            cause: cause.to_owned(),
+            residue: outcome.residue.clone(),
+        };
+        if let Err(error) = journal.append(&closed) {
+            outcome.residue.push(format!(
+                "everything is undone, but the journal is open: {error}"
+            ));
+        }
+    }
+    tracing::info!(%drill, cause, clean = outcome.clean(), residue = ?outcome.residue, "reverted");
+    outcome
+}
+
+/// Takes over one journal whose agent is gone and walks its way back. None: it was closed already.
+pub fn take_over(
+    path: &Path,
+    patience: Duration,
+    hands: &mut Hands,
+    cause: &str,
+) -> Result<Option<Outcome>, journal::Error> {
+    let (mut journal, contents, permit) = Journal::reopen(path, patience)?;
+    if contents.closed && !contents.corrupt {
+        return Ok(None);
+    }
+    let drill = path
+        .file_stem()
+        .map(|stem| stem.to_string_lossy().into_owned());
+    let drill = drill.unwrap_or_default();
+    let same_boot = match (&contents.armed, boot_id()) {
+        (Some(armed), Ok(now)) => armed.boot_id == now,
+        _ => true, // unknown: an undo too many does no harm
+    };
+    // Another boot's kernel took its tables with it: nothing to undo, but the scan still looks.
+    let intents = if same_boot {
+        contents.intents.as_slice()
+    } else {
+        &[]
+    };
+    let mut outcome = revert(&mut journal, &drill, intents, hands, &permit, cause);
+    if contents.corrupt {
+        outcome.residue.push(corrupt_text(path));
+    }
+    Ok(Some(outcome))
+}
+
+fn corrupt_text(path: &Path) -> String {
+    format!(
+        "the journal {} is corrupt: what can be read of it is undone, but something may be \
+         missing; look for what it may have left, then move the file away",
+        path.display()
+    )
+}
+
+/// Walks the way back of every open journal. Corrupt ones are reported each time.
+pub fn take_over_all(state: &Path, patience: Duration, hands: &mut Hands, cause: &str) -> Outcome {
+    let mut outcome = Outcome {
+        verified: true,
+        ..Outcome::default()
+    };
+    match journal::all(&journal::directory(state)) {
+        Ok(paths) => {
+            for path in paths {
+                match take_over(&path, patience, hands, cause) {
+                    Ok(None) => {}
+                    Ok(Some(one)) => outcome.add(one),
+                    Err(error) => outcome.residue.push(error.to_string()),
+                }
+            }
+        }
+        Err(error) => outcome.residue.push(error.to_string()),
+    }
+    // What stood in the way of one drill may be gone since: only the last look counts for tables.
+    outcome
+        .residue
+        .retain(|line| !line.starts_with("nftables table "));
+    outcome.add(Outcome::scan(hands));
+    outcome
+}
+
+/// Journals that forbid a new drill: open ones, or such that cannot be read.
+pub fn unfinished(state: &Path) -> Result<Vec<String>, journal::Error> {
+    let mut words = Vec::new();
+    for path in journal::all(&journal::directory(state))? {
+        let contents = journal::read(&path)?;
+        if contents.corrupt {
+            words.push(corrupt_text(&path));
+        } else if !contents.closed {
+            words.push(format!("the journal {} is still open", path.display()));
+        }
+    }
+    Ok(words)
+}

@@ -1,0 +1,153 @@
+//! `cellwall-agent run`: reverts what was left open, then serves, and reverts before it ends.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Certificate, Identity as TlsIdentity, Server, ServerTlsConfig};
+use wire::agent_server::AgentServer;
+
+use crate::changes::Hands;
+use crate::guards::Identity;
+use crate::kernel::process::forbid_core_dumps;
+use crate::owner::Owner;
+use crate::revert::take_over_all;
+use crate::service::{PLAN_BYTES_MOST, Service};
+
+/// A guardian that is at work on a journal gets this long to finish.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+/// An address may come after the agent (IPv6 duplicate address detection, late devices).
+const BIND_RETRIES: u32 = 150;
+const BIND_PAUSE: Duration = Duration::from_millis(200);
+
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Cell that this node belongs to
+    #[arg(long)]
+    pub cell: String,
+    /// Name of this node
+    #[arg(long)]
+    pub node: String,
+    /// Address and port to serve on
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: SocketAddr,
+    /// Where journals are kept; must survive a reboot
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: PathBuf,
+    /// What conductors may do here; without it everything but plan and status is refused
+    #[arg(long, value_name = "FILE")]
+    pub policy: PathBuf,
+    /// PEM certificate that signs the clients that may connect
+    #[arg(long, value_name = "FILE")]
+    pub ca: PathBuf,
+    /// PEM certificate of this agent (DNS name NODE.CELL)
+    #[arg(long, value_name = "FILE")]
+    pub certificate: PathBuf,
+    /// PEM key of this agent
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot read {}: {cause}", path.display())]
+    File { path: PathBuf, cause: io::Error },
+    #[error("cannot forbid core dumps, which would keep a dead agent's fault alive: {0}")]
+    CoreDumps(io::Error),
+    #[error("cannot work on this host's network: {0}")]
+    Hands(#[from] crate::kernel::netlink::Error),
+    #[error("cannot serve on {listen}: {cause}")]
+    Listen {
+        listen: SocketAddr,
+        cause: io::Error,
+    },
+    #[error("the port must not be 0: it is the one that a cut leaves open")]
+    NoPort,
+    #[error("cannot watch for signals: {0}")]
+    Signals(io::Error),
+    #[error("the server failed: {0}; everything was reverted")]
+    Server(#[from] tonic::transport::Error),
+}
+
+/// Ends on SIGTERM or SIGINT, after everything is reverted.
+pub async fn run(options: Options) -> Result<(), Error> {
+    if options.listen.port() == 0 {
+        return Err(Error::NoPort);
+    }
+    forbid_core_dumps().map_err(Error::CoreDumps)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
+    let mut hands = Hands::open()?;
+    let found = take_over_all(&options.state_dir, LOCK_PATIENCE, &mut hands, "start");
+
+    let tls = tls(&options)?;
+    let me = Identity {
+        cell: options.cell.clone(),
+        node: options.node.clone(),
+    };
+    let port = options.listen.port();
+    let state = options.state_dir.clone();
+    let (owner, task) = Owner::begin(me.clone(), port, state, hands, found);
+    let task = tokio::spawn(task);
+    let service = Service::new(me, options.policy.clone(), owner.clone());
+    let listener = tokio::select! {
+        listener = listen(options.listen) => listener?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
+    tracing::info!(listen = %options.listen, cell = options.cell, node = options.node, "serving");
+    let server = Server::builder()
+        .tls_config(tls)?
+        .http2_keepalive_interval(Some(Duration::from_secs(20)))
+        .add_service(AgentServer::new(service).max_decoding_message_size(PLAN_BYTES_MOST))
+        .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
+    let result = tokio::select! {
+        result = server => result,
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    };
+    owner.stop().await;
+    let _ = task.await;
+    Ok(result?)
+}
+
+/// Only clients with a certificate of the one CA get through; there is no plain mode.
+fn tls(options: &Options) -> Result<ServerTlsConfig, Error> {
+    let read = |path: &PathBuf| {
+        std::fs::read(path).map_err(|cause| Error::File {
+            path: path.clone(),
+            cause,
+        })
+    };
+    let identity = TlsIdentity::from_pem(read(&options.certificate)?, read(&options.key)?);
+    Ok(ServerTlsConfig::new()
+        .identity(identity)
+        .client_ca_root(Certificate::from_pem(read(&options.ca)?))
+        .timeout(Duration::from_secs(10)))
+}
+
+async fn listen(listen: SocketAddr) -> Result<TcpListener, Error> {
+    let mut tries = 0;
+    loop {
+        let cause = match TcpListener::bind(listen).await {
+            Ok(listener) => return Ok(listener),
+            Err(cause) => cause,
+        };
+        let may_come = matches!(
+            cause.kind(),
+            io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse
+        );
+        tries += 1;
+        if !may_come || tries > BIND_RETRIES {
+            return Err(Error::Listen { listen, cause });
+        }
+        if tries % 10 == 1 {
+            tracing::warn!(%listen, %cause, "waiting for the address");
+        }
+        tokio::time::sleep(BIND_PAUSE).await;
+    }
+}

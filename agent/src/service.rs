@@ -1,0 +1,332 @@
+//! The gRPC face of the agent: who may ask for what, and errors that say how the host is now.
+
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Mutex;
+
+use scenarios::plan::Plan;
+use sha2::{Digest, Sha256};
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Request, Response, Status};
+use wire::agent_server::Agent;
+use wire::{
+    ArmReply, ArmRequest, Event, FireReply, FireRequest, PROTOCOL, PlanReply, PlanRequest,
+    PlannedChange, RenewReply, RenewRequest, RevertReply, RevertRequest, StatusReply,
+    StatusRequest, WatchRequest,
+};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::boottime::{Boottime, boot_id};
+use crate::changes;
+use crate::drill::{Error as DrillError, Order};
+use crate::guards::{self, Identity};
+use crate::owner::{Handle, Refusal, Request as Ask};
+use crate::policy::{self, Policy};
+use crate::revert;
+
+/// Plans of this size are read; 60,000 prefixes for each of a dozen cells are about 15 MB.
+pub const PLAN_BYTES_MOST: usize = 64 << 20;
+
+pub struct Service {
+    me: Identity,
+    policy_file: PathBuf,
+    /// As last read: reverting must not depend on a file that someone is editing.
+    last_policy: Mutex<Option<Policy>>,
+    owner: Handle,
+}
+
+impl Service {
+    pub fn new(me: Identity, policy_file: PathBuf, owner: Handle) -> Self {
+        let service = Self {
+            me,
+            policy_file,
+            last_policy: Mutex::new(None),
+            owner,
+        };
+        let _ = service.read_policy();
+        service
+    }
+
+    fn read_policy(&self) -> Result<Policy, policy::Error> {
+        let policy = Policy::read(&self.policy_file)?;
+        if let Ok(mut last) = self.last_policy.lock() {
+            *last = Some(policy.clone());
+        }
+        Ok(policy)
+    }
+
+    fn known_policy(&self) -> Result<Policy, policy::Error> {
+        let last = self.last_policy.lock().ok().and_then(|last| last.clone());
+        last.map_or_else(|| self.read_policy(), Ok)
+    }
+
+    /// The caller's common name, if it may call at all. Without a policy it may look only.
+    fn caller<T>(
+        &self,
+        request: &Request<T>,
+        protocol: u32,
+        policy: &Result<Policy, policy::Error>,
+        looks_only: bool,
+    ) -> Result<String, Status> {
+        if protocol != PROTOCOL {
+            return Err(Status::failed_precondition(format!(
+                "the conductor speaks protocol {protocol}, this agent speaks {PROTOCOL}; nothing \
+                 was altered; use matching versions"
+            )));
+        }
+        let name = common_name(request)
+            .ok_or_else(|| Status::unauthenticated("the client certificate has no common name"))?;
+        match policy {
+            Ok(policy) if policy.clients.contains(&name) => Ok(name),
+            Ok(_) => Err(Status::permission_denied(format!(
+                "`{name}` is not among this agent's clients; nothing was altered"
+            ))),
+            Err(_) if looks_only => Ok(name),
+            Err(error) => Err(Status::failed_precondition(format!(
+                "{error}; nothing was altered"
+            ))),
+        }
+    }
+
+    /// Fire and Renew belong to the conductor that holds the drill.
+    fn holder_only(&self, caller: &str, drill: &str) -> Result<(), Status> {
+        let snapshot = self.owner.snapshot.borrow();
+        match &snapshot.claim {
+            Some(claim) if snapshot.drill == drill && claim.conductor != caller => {
+                Err(Status::permission_denied(format!(
+                    "drill {drill} is held by conductor {}, not by {caller}",
+                    claim.conductor
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn checked(
+        &self,
+        bytes: &[u8],
+        policy: &Result<Policy, policy::Error>,
+    ) -> (Option<Plan>, Vec<String>) {
+        let plan = match guards::parse(bytes) {
+            Ok(plan) => plan,
+            Err(refusal) => return (None, vec![refusal]),
+        };
+        let mut refusals = match policy {
+            Ok(policy) => guards::refusals(&plan, policy, &self.me),
+            Err(error) => vec![error.to_string()],
+        };
+        match self.owner.ask(Ask::Probe).await {
+            Ok(missing) => refusals.extend(missing),
+            Err(refusal) => refusals.push(refusal.to_string()),
+        }
+        (Some(plan), refusals)
+    }
+
+    fn planned(&self, plan: &Plan) -> Vec<PlannedChange> {
+        let mine = plan.changes_for(&self.me.cell, &self.me.node);
+        mine.map(|(step, change)| PlannedChange {
+            step: step.id,
+            kind: change.kind().to_owned(),
+            summary: changes::summary(change),
+            ends_by: changes::ends_by(change),
+        })
+        .collect()
+    }
+}
+
+type Events = Pin<Box<dyn Stream<Item = Result<Event, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Agent for Service {
+    type WatchStream = Events;
+
+    async fn status(
+        &self,
+        request: Request<StatusRequest>,
+    ) -> Result<Response<StatusReply>, Status> {
+        let policy = self.read_policy();
+        self.caller(&request, request.get_ref().protocol, &policy, true)?;
+        let now = self.owner.snapshot.borrow().clone();
+        let left = |until: Option<Boottime>| {
+            until.map_or(0, |until| {
+                u64::try_from(until.left().as_millis()).unwrap_or(u64::MAX)
+            })
+        };
+        let boot_id = boot_id().map_err(|cause| Status::internal(format!("boot id: {cause}")))?;
+        Ok(Response::new(StatusReply {
+            protocol: PROTOCOL,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            cell: self.me.cell.clone(),
+            node: self.me.node.clone(),
+            boot_id,
+            state: now.state.into(),
+            drill: now.drill,
+            claim: now.claim,
+            lease_left_ms: left(now.lease_ends),
+            deadline_left_ms: left(now.deadline),
+            policy: policy.is_ok(),
+            pid: std::process::id(),
+            policy_error: policy
+                .err()
+                .map(|error| error.to_string())
+                .unwrap_or_default(),
+            residue: now.residue,
+            boottime_ns: Boottime::now().0, // last, so that the offset is measured well
+        }))
+    }
+
+    async fn plan(&self, request: Request<PlanRequest>) -> Result<Response<PlanReply>, Status> {
+        let policy = self.read_policy();
+        self.caller(&request, request.get_ref().protocol, &policy, true)?;
+        let (plan, refusals) = self.checked(&request.get_ref().plan, &policy).await;
+        let changes = plan.map(|plan| self.planned(&plan)).unwrap_or_default();
+        Ok(Response::new(PlanReply { changes, refusals }))
+    }
+
+    async fn arm(&self, request: Request<ArmRequest>) -> Result<Response<ArmReply>, Status> {
+        let policy = self.read_policy();
+        let caller = self.caller(&request, request.get_ref().protocol, &policy, false)?;
+        let policy = policy.map_err(|error| Status::failed_precondition(error.to_string()))?;
+        let request = request.into_inner();
+        if !guards::is_word(&request.drill) {
+            return Err(refuse(
+                "the drill's id is not a word of [a-z0-9-], 63 at most",
+            ));
+        }
+        let claim = request.claim.unwrap_or_default();
+        if claim.conductor != caller {
+            return Err(Status::permission_denied(format!(
+                "the claim names conductor `{}`, the certificate `{caller}`; nothing was altered",
+                claim.conductor
+            )));
+        }
+        let digest = Sha256::digest(&request.plan);
+        if digest.as_slice() != request.plan_sha256 {
+            return Err(refuse("the plan is not the one that its SHA-256 names"));
+        }
+        let armed_most = policy.longest;
+        let (plan, refusals) = self.checked(&request.plan, &Ok(policy)).await;
+        let plan = match plan {
+            Some(plan) if refusals.is_empty() => plan,
+            _ => return Err(refuse(&refusals.join("; "))),
+        };
+        let reply = ArmReply {
+            changes: self.planned(&plan),
+            lease_ms: plan.lease_ms,
+        };
+        let plan_sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let order = Order {
+            drill: request.drill,
+            plan,
+            plan_sha256,
+            claim,
+            armed_most,
+        };
+        self.owner
+            .ask(|reply| Ask::Arm(Box::new(order), reply))
+            .await
+            .map_err(status)?;
+        Ok(Response::new(reply))
+    }
+
+    async fn fire(&self, request: Request<FireRequest>) -> Result<Response<FireReply>, Status> {
+        let policy = self.known_policy();
+        let caller = self.caller(&request, request.get_ref().protocol, &policy, false)?;
+        let FireRequest {
+            drill,
+            at_boottime_ns,
+            ..
+        } = request.into_inner();
+        self.holder_only(&caller, &drill)?;
+        let at = Boottime(at_boottime_ns);
+        let fire = self.owner.ask(|reply| Ask::Fire(drill, at, reply));
+        let deadline = fire.await.map_err(status)?;
+        Ok(Response::new(FireReply {
+            deadline_boottime_ns: deadline.0,
+        }))
+    }
+
+    async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewReply>, Status> {
+        let policy = self.known_policy();
+        let caller = self.caller(&request, request.get_ref().protocol, &policy, false)?;
+        let drill = request.into_inner().drill;
+        self.holder_only(&caller, &drill)?;
+        self.owner
+            .ask(|reply| Ask::Renew(drill, reply))
+            .await
+            .map_err(status)?;
+        let now = self.owner.snapshot.borrow();
+        let left = now.lease_ends.map_or(0, |ends| ends.left().as_millis());
+        let lease_left_ms = u64::try_from(left).unwrap_or(u64::MAX);
+        Ok(Response::new(RenewReply {
+            state: now.state.into(),
+            lease_left_ms,
+        }))
+    }
+
+    /// Any allowed client may revert: ending a fault is never a privilege of its holder.
+    async fn revert(
+        &self,
+        request: Request<RevertRequest>,
+    ) -> Result<Response<RevertReply>, Status> {
+        let policy = self.known_policy();
+        self.caller(&request, request.get_ref().protocol, &policy, false)?;
+        let drill = request.into_inner().drill;
+        let outcome = self
+            .owner
+            .ask(|reply| Ask::Revert(drill, reply))
+            .await
+            .map_err(status)?;
+        let revert::Outcome {
+            verified,
+            residue,
+            drifted,
+        } = outcome;
+        Ok(Response::new(RevertReply {
+            verified,
+            residue,
+            drifted,
+        }))
+    }
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Events>, Status> {
+        let policy = self.known_policy();
+        self.caller(&request, request.get_ref().protocol, &policy, false)?;
+        // Subscribed before the present state is read: a change may come twice, never not at all.
+        let later = BroadcastStream::new(self.owner.events.subscribe());
+        let now = self.owner.snapshot.borrow().event();
+        let later = later.map(|event| {
+            event.map_err(|_| Status::data_loss("this watcher was too slow; ask for the status"))
+        });
+        Ok(Response::new(Box::pin(
+            tokio_stream::once(Ok(now)).chain(later),
+        )))
+    }
+}
+
+fn refuse(why: &str) -> Status {
+    Status::failed_precondition(format!("{why}; nothing was altered"))
+}
+
+fn status(refusal: Refusal) -> Status {
+    let text = refusal.to_string();
+    match refusal {
+        Refusal::Ending => Status::unavailable(text),
+        Refusal::NotArmed(_) => Status::not_found(text),
+        Refusal::Drill(DrillError::Instant { .. }) => Status::out_of_range(text),
+        Refusal::Drill(DrillError::Journal { .. } | DrillError::Load { .. }) => {
+            Status::internal(text)
+        }
+        _ => Status::failed_precondition(text),
+    }
+}
+
+/// Of the certificate that TLS has verified; none if it has no single common name in UTF-8.
+fn common_name<T>(request: &Request<T>) -> Option<String> {
+    let certificates = request.peer_certs()?;
+    let (_, certificate) = X509Certificate::from_der(certificates.first()?).ok()?;
+    let mut names = certificate.subject().iter_common_name();
+    let name = names.next()?.as_str().ok()?.to_owned();
+    (names.next().is_none() && !name.is_empty()).then_some(name)
+}

@@ -1,0 +1,174 @@
+//! The agent's process and its certificates.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use tonic::transport::{Certificate, ClientTlsConfig, Identity};
+
+use super::{Namespace, PORT};
+
+/// A certificate authority of one test.
+pub struct Pki {
+    issuer: Issuer<'static, KeyPair>,
+    ca: String,
+}
+
+impl Pki {
+    pub fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "test ca");
+        let key = KeyPair::generate().unwrap();
+        let ca = params.self_signed(&key).unwrap().pem();
+        Self {
+            issuer: Issuer::new(params, key),
+            ca,
+        }
+    }
+
+    /// Certificate and key in PEM.
+    fn issue(&self, common_name: &str, dns: &str) -> (String, String) {
+        let mut params = CertificateParams::new(vec![dns.to_owned()]).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, common_name);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    /// What a client with this common name presents.
+    pub fn client(&self, common_name: &str) -> ClientTlsConfig {
+        let (certificate, key) = self.issue(common_name, common_name);
+        self.anonymous()
+            .identity(Identity::from_pem(certificate, key))
+    }
+
+    /// Trusts the agent, presents nothing.
+    pub fn anonymous(&self) -> ClientTlsConfig {
+        ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(&self.ca))
+            .domain_name(wire::agent_tls_name("a", "n1"))
+    }
+
+    /// Trusts this authority, presents a certificate of another one.
+    pub fn foreign_client(&self) -> ClientTlsConfig {
+        let (certificate, key) = Pki::new().issue("conductor", "conductor");
+        self.anonymous()
+            .identity(Identity::from_pem(certificate, key))
+    }
+}
+
+/// A running cellwall-agent of cell `a`, node `n1`; killed when the test ends.
+pub struct AgentProcess {
+    pub child: Child,
+    pub state: PathBuf,
+}
+
+impl AgentProcess {
+    pub fn start(node: &Namespace, pki: &Pki, state: &Path) -> Self {
+        let (certificate, key) = pki.issue("a-n1", &wire::agent_tls_name("a", "n1"));
+        let file = |name: &str, text: &str| {
+            let path = state.join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let policy = state.join("policy.yaml");
+        if !policy.exists() {
+            file(
+                "policy.yaml",
+                "allow: [firewall]\nlongest: 10m\nprotected: { cidrs: [192.0.2.0/24] }\n\
+                 clients: [conductor, second]\n",
+            );
+        }
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cellwall-agent"));
+        command.args(["run", "--cell", "a", "--node", "n1", "--listen"]);
+        command.arg(format!("[::]:{PORT}"));
+        command
+            .arg("--state-dir")
+            .arg(state)
+            .arg("--policy")
+            .arg(policy);
+        command.arg("--ca").arg(file("ca.pem", &pki.ca));
+        command
+            .arg("--certificate")
+            .arg(file("agent.pem", &certificate));
+        command.arg("--key").arg(file("agent.key", &key));
+        let child = node.run(move || command.spawn().unwrap());
+        Self {
+            child,
+            state: state.to_owned(),
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid() as i32), signal).unwrap();
+    }
+
+    /// Kills it as a crash would and waits until it is gone.
+    pub fn crash(&mut self) {
+        self.signal(Signal::SIGKILL);
+        self.child.wait().unwrap();
+    }
+
+    /// Waits for its end by itself or by the guardian's hand.
+    pub fn wait(&mut self, patience: Duration) -> std::process::ExitStatus {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(begun.elapsed() < patience, "the agent still lives");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub fn journal(&self, drill: &str) -> String {
+        std::fs::read_to_string(self.state.join(format!("journal/{drill}.journal"))).unwrap()
+    }
+
+    /// Waits until the drill's journal is closed, and gives back its last line.
+    pub fn closed(&self, drill: &str, patience: Duration) -> String {
+        let begun = Instant::now();
+        loop {
+            let journal = self.journal(drill);
+            if let Some(last) = journal
+                .lines()
+                .last()
+                .filter(|line| line.contains("\"closed\""))
+            {
+                return last.to_owned();
+            }
+            assert!(begun.elapsed() < patience, "still open: {journal}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for AgentProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill(); // its guardian then ends by itself
+        let _ = self.child.wait();
+    }
+}
+
+/// The guardian of an agent: its only child.
+pub fn guardian_of(agent: u32) -> Pid {
+    let path = format!("/proc/{agent}/task/{agent}/children");
+    let children = std::fs::read_to_string(path).unwrap();
+    let mut children = children.split_whitespace().map(|pid| pid.parse().unwrap());
+    let guardian = children.next().expect("the agent has no guardian");
+    assert_eq!(children.next(), None, "the agent has more than one child");
+    Pid::from_raw(guardian)
+}
