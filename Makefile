@@ -1,0 +1,58 @@
+# The one list of commands. Works on a fresh Debian machine with Rust, make and apt.
+
+# What apt must bring, all of it named here: nft (tests read our tables back with it), ip (tests
+# look at namespaces), and a C compiler (for ring).
+APT_PACKAGES := nftables iproute2 build-essential
+CARGO_DENY_VERSION := 0.20.2
+
+# Root needs no sudo and may not have it.
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$(PATH)")
+BIN := target/release
+
+.PHONY: help setup setup-apt setup-deny build check lint deny test lab demo clean
+
+help: ## Say what can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: setup-apt setup-deny ## Install what this machine lacks
+
+setup-apt:
+	@missing=""; for package in $(APT_PACKAGES); do \
+	  dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'ok installed' \
+	    || missing="$$missing $$package"; done; \
+	if [ -n "$$missing" ]; then echo "apt-get install$$missing"; \
+	  $(SUDO) apt-get update -q && \
+	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing; fi
+
+setup-deny:
+	@cargo deny --version >/dev/null 2>&1 \
+	  || { echo "installing cargo-deny (about 3 minutes)"; \
+	       cargo install cargo-deny --version $(CARGO_DENY_VERSION) --locked; }
+
+build: ## Build the release binaries into target/release
+	cargo build --release --workspace --locked
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+deny: setup-deny
+	cargo deny --log-level error check bans licenses sources
+
+check: lint deny ## Format, clippy, licences
+
+# Every tier in one go; tests that need root are #[ignore]d for a plain `cargo test` and run here.
+# One test at a time: drills measure time, and the machine may be small.
+test: setup check build ## Install what is missing, run every check and test
+	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER='$(SUDO)' \
+	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER='$(SUDO)' \
+	cargo test --release --workspace --locked -- --include-ignored --test-threads=1
+
+lab: build ## Bring up three plain cells on this machine
+	$(SUDO) $(BIN)/cellwall lab up
+
+demo: setup-apt build ## Black-hole one cloud of a lab and judge it
+	$(SUDO) $(BIN)/cellwall demo
+
+clean:
+	cargo clean

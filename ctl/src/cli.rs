@@ -1,0 +1,180 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Breaks one cell of a fleet on purpose and proves that the other cells did not notice.
+///
+/// Exit codes: 0 pass, 1 isolation failed, 2 inconclusive or ineffective, 3 aborted or refused,
+/// 4 residue, 64 usage or bad input, 70 internal.
+#[derive(Debug, Parser)]
+#[command(name = "cellwall", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show what a drill would alter, how each change ends, and what would be refused.
+    Plan(PlanArguments),
+    /// Run a drill: arm, fire, probe, revert, judge.
+    Run(RunArguments),
+    /// Show what every agent of the fleet is doing.
+    Status(StatusArguments),
+    /// Undo a drill on every agent and scan for residue.
+    Revert(RevertArguments),
+    /// A fleet on this machine: up, status, exec, down (needs root).
+    Lab(LabArguments),
+    /// Bring a lab up, run black-hole-cloud on it with short windows, take it down (needs root).
+    Demo(DemoArguments),
+    /// List the built-in scenarios, or print one.
+    Library(LibraryArguments),
+    /// Print the JSON Schema of fleet and scenario files.
+    Schema(SchemaArguments),
+}
+
+/// Which fleet, for every command that needs one.
+#[derive(Args, Clone, Debug, Default)]
+pub struct FleetArguments {
+    /// Fleet file; else fleet.yaml here, else the lab that is up.
+    #[arg(long, value_name = "FILE")]
+    pub fleet: Option<PathBuf>,
+    /// The lab of this name.
+    #[arg(long, value_name = "NAME", conflicts_with = "fleet")]
+    pub lab: Option<String>,
+}
+
+/// Where the machine-readable result goes.
+#[derive(Args, Clone, Debug, Default)]
+pub struct JsonArguments {
+    /// Also write the result as JSON to FILE (`-` for standard output).
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// A scenario and what may be set from outside it.
+#[derive(Args, Clone, Debug)]
+pub struct ScenarioArguments {
+    /// A path to a scenario file, or the name of one in the built-in library.
+    pub scenario: String,
+    /// Length of all three windows (before, during, after) instead of the scenario's.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub window: Option<Duration>,
+    /// Rate of every probe instead of the fleet's, for instance 50/s.
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    pub rate: Option<f64>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct PlanArguments {
+    #[command(flatten)]
+    pub scenario: ScenarioArguments,
+    #[command(flatten)]
+    pub fleet: FleetArguments,
+    /// Also ask every agent what it would do or refuse.
+    #[arg(long)]
+    pub live: bool,
+    #[command(flatten)]
+    pub json: JsonArguments,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct RunArguments {
+    #[command(flatten)]
+    pub scenario: ScenarioArguments,
+    #[command(flatten)]
+    pub fleet: FleetArguments,
+    /// Do not ask before touching a fleet that is not a lab.
+    #[arg(long)]
+    pub yes: bool,
+    /// Where the history goes; else under the state directory, by drill.
+    #[arg(long, value_name = "FILE")]
+    pub history: Option<PathBuf>,
+    #[command(flatten)]
+    pub json: JsonArguments,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct StatusArguments {
+    #[command(flatten)]
+    pub fleet: FleetArguments,
+    #[command(flatten)]
+    pub json: JsonArguments,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct RevertArguments {
+    /// The drill to undo, as `status` prints it.
+    pub drill: String,
+    #[command(flatten)]
+    pub fleet: FleetArguments,
+    #[command(flatten)]
+    pub json: JsonArguments,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct LabArguments {
+    /// Passed on to cellwall-lab: up, status, exec, enter, down, --help.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    pub arguments: Vec<String>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct DemoArguments {
+    /// Cells of plain hosts (the only kind until Kubernetes cells exist).
+    #[arg(long)]
+    pub plain: bool,
+    /// Build the lab wrong on purpose, to see the drill fail.
+    #[arg(long, value_name = "NAME")]
+    pub flaw: Option<String>,
+    #[command(flatten)]
+    pub json: JsonArguments,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct LibraryArguments {
+    /// Print this one instead of the list.
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub json: JsonArguments,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct SchemaArguments {
+    #[command(flatten)]
+    pub json: JsonArguments,
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix("/s").ok_or("write a rate as 50/s")?;
+    let rate: f64 = number
+        .parse()
+        .map_err(|_| "write a rate as 50/s".to_string())?;
+    if rate > 0.0 && rate <= 1000.0 {
+        Ok(rate)
+    } else {
+        Err("a rate is above 0/s and at most 1000/s".to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn rates_want_their_unit() {
+        assert_eq!(parse_rate("50/s"), Ok(50.0));
+        for bad in ["50", "0/s", "-1/s", "nan/s", "1001/s", "/s"] {
+            assert!(parse_rate(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! `cellwall demo`: lab up, one drill with short windows, lab down, whatever happens between.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde::Serialize;
+use tokio::process::{Child, Command};
+
+use crate::cli::DemoArguments;
+use crate::drill::scene::Signals;
+use crate::failure::Failure;
+use crate::labs;
+use crate::output;
+
+/// The lab of the demo has a name of its own, so that it never meets a lab that is in use.
+const LAB: &str = "demo";
+const SCENARIO: &str = "black-hole-cloud";
+const WINDOW: &str = "20s";
+const RATE: &str = "50/s";
+
+#[derive(Serialize)]
+struct Times {
+    exit_code: u8,
+    up_seconds: f64,
+    drill_seconds: f64,
+    down_seconds: f64,
+}
+
+/// Exits as the drill did.
+pub fn run(arguments: &DemoArguments) -> Result<u8, Failure> {
+    let kind = if arguments.plain { "--plain: " } else { "" };
+    output::say(&format!(
+        "{kind}a lab of plain hosts, {SCENARIO} with {WINDOW} windows at {RATE}"
+    ));
+    let times = super::block_on(demo(arguments.flaw.as_deref()))?;
+    output::say(&format!(
+        "up {:.1} s, drill {:.1} s, down {:.1} s; exit code {}",
+        times.up_seconds, times.drill_seconds, times.down_seconds, times.exit_code
+    ));
+    output::write_json(&arguments.json, &times)?;
+    Ok(times.exit_code)
+}
+
+async fn demo(flaw: Option<&str>) -> Result<Times, Failure> {
+    let mut signals = Signals::catch().map_err(Failure::Runtime)?;
+    let lab = labs::binary();
+    let mut up = vec!["up", "--name", LAB, "--kind", "plain"];
+    if let Some(flaw) = flaw {
+        up.extend(["--flaw", flaw]);
+    }
+    let (status, up_seconds) = step(&lab, &up, &mut signals).await?;
+    if !status.success() {
+        return Err(Failure::Lab {
+            what: "up".to_string(),
+            why: status.to_string(),
+        });
+    }
+    let own = std::env::current_exe().map_err(|error| Failure::LabBinary {
+        binary: PathBuf::from("cellwall"),
+        error,
+    });
+    let drill = match own {
+        Ok(own) => {
+            let run = [
+                "run", SCENARIO, "--window", WINDOW, "--rate", RATE, "--lab", LAB,
+            ];
+            step(&own, &run, &mut signals).await
+        }
+        Err(failure) => Err(failure),
+    };
+    let (down, down_seconds) = step(&lab, &["down", "--name", LAB], &mut signals).await?;
+    let (status, drill_seconds) = drill?;
+    if !down.success() {
+        return Err(Failure::Lab {
+            what: "down".to_string(),
+            why: down.to_string(),
+        });
+    }
+    let exit_code = status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .unwrap_or(70);
+    Ok(Times {
+        exit_code,
+        up_seconds,
+        drill_seconds,
+        down_seconds,
+    })
+}
+
+/// Runs one program to its end. A signal to the demo is passed on, and then still waited for:
+/// the drill reverts first and the lab is taken down after it.
+async fn step(
+    program: &Path,
+    arguments: &[&str],
+    signals: &mut Signals,
+) -> Result<(ExitStatus, f64), Failure> {
+    let failed = |error| Failure::LabBinary {
+        binary: program.to_path_buf(),
+        error,
+    };
+    let begun = Instant::now();
+    let mut child = Command::new(program)
+        .args(arguments)
+        .spawn()
+        .map_err(failed)?;
+    loop {
+        tokio::select! {
+            status = child.wait() => {
+                return Ok((status.map_err(failed)?, begun.elapsed().as_secs_f64()));
+            }
+            why = signals.next() => {
+                // From a terminal the child has had the signal too; give it time to say so.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                output::say(&format!("{why}: waiting for {}", program.display()));
+                if why != "Ctrl-C" {
+                    pass_on(&child);
+                }
+            }
+        }
+    }
+}
+
+fn pass_on(child: &Child) {
+    if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
+        // It may have ended in this instant; then there is nothing to pass on.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    }
+}

@@ -1,0 +1,197 @@
+//! `cellwall plan SCENARIO`: what a drill would alter, how it ends, and what would be refused.
+
+use scenarios::plan::Plan;
+use scenarios::verdict::windows;
+use serde::Serialize;
+use wire::{PROTOCOL, PlanRequest};
+
+use crate::agents::{self, Agent, Identities};
+use crate::cli::PlanArguments;
+use crate::drill::prepare::{Prepared, prepare};
+use crate::failure::Failure;
+use crate::output;
+use crate::place::Reach;
+
+#[derive(Serialize)]
+struct Report<'a> {
+    plan: &'a Plan,
+    /// What the planner says to the windows; empty if they are long enough.
+    too_short: Option<String>,
+    agents: Option<&'a Live>,
+}
+
+/// What the agents said.
+#[derive(Serialize, Default)]
+pub struct Live {
+    /// One line per agent and change, with the ways in which it ends.
+    changes: Vec<String>,
+    /// One line per refusal.
+    refusals: Vec<String>,
+}
+
+impl Live {
+    pub fn refuse(self) -> Result<(), Failure> {
+        if self.refusals.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::Refused {
+            why: self.refusals.join("; "),
+        })
+    }
+}
+
+/// Exit 0 if the drill could be run, 3 if something would refuse it.
+pub fn run(arguments: &PlanArguments) -> Result<u8, Failure> {
+    let reach = if arguments.live {
+        Reach::Live
+    } else {
+        Reach::Offline
+    };
+    let prepared = prepare(&arguments.scenario, &arguments.fleet, reach)?;
+    output::say(&text(&prepared));
+    let live = if arguments.live {
+        Some(ask(&prepared)?)
+    } else {
+        None
+    };
+    if let Some(live) = &live {
+        live.changes
+            .iter()
+            .for_each(|line| output::say(&format!("  {line}")));
+    }
+    let too_short = windows(&prepared).err();
+    let refusals = live
+        .iter()
+        .flat_map(|live| &live.refusals)
+        .chain(&too_short);
+    let refusals: Vec<&String> = refusals.collect();
+    refusals
+        .iter()
+        .for_each(|why| output::say(&format!("would be refused: {why}")));
+    let report = Report {
+        plan: &prepared.plan,
+        too_short: too_short.clone(),
+        agents: live.as_ref(),
+    };
+    output::write_json(&arguments.json, &report)?;
+    Ok(if refusals.is_empty() { 0 } else { 3 })
+}
+
+fn ask(prepared: &Prepared) -> Result<Live, Failure> {
+    let identities = Identities::read(
+        prepared.fleet(),
+        &prepared.place.file,
+        "nothing was altered",
+    )?;
+    super::block_on(async {
+        let nodes = prepared.plan.nodes();
+        let answers = agents::connect(prepared.fleet(), &nodes, &identities).await;
+        ask_agents(&agents::all_or_refuse(answers)?, &prepared.plan).await
+    })
+}
+
+/// Asks every agent what it would do; alters nothing.
+pub async fn ask_agents(agents: &[Agent], plan: &Plan) -> Result<Live, Failure> {
+    let plan = serde_json::to_vec(plan).map_err(|error| Failure::Refused {
+        why: format!("the plan cannot be written: {error}"),
+    })?;
+    let answers = futures::future::join_all(agents.iter().map(|agent| {
+        let mut client = agent.client.clone();
+        let request = PlanRequest {
+            protocol: PROTOCOL,
+            plan: plan.clone(),
+        };
+        async move { agents::call(client.plan(request)).await }
+    }))
+    .await;
+    let mut live = Live::default();
+    for (agent, answer) in agents.iter().zip(answers) {
+        let name = agent.name();
+        match answer {
+            Err(why) => live.refusals.push(format!("{name}: {why}")),
+            Ok(reply) => {
+                live.refusals
+                    .extend(reply.refusals.iter().map(|why| format!("{name}: {why}")));
+                live.changes.extend(reply.changes.iter().map(|change| {
+                    format!(
+                        "{name}: {}; ends by {}",
+                        change.summary,
+                        change.ends_by.join(", ")
+                    )
+                }));
+            }
+        }
+    }
+    Ok(live)
+}
+
+/// Everything that the plan says offline, for people.
+pub fn text(prepared: &Prepared) -> String {
+    let plan = &prepared.plan;
+    let mut lines = vec![summary(prepared)];
+    for line in scenarios::planner::describe(plan) {
+        lines.push(format!("  {line}"));
+    }
+    for endpoint in &plan.endpoints {
+        let side = if endpoint.survivor {
+            "must survive"
+        } else {
+            "target"
+        };
+        lines.push(format!(
+            "  {} uses {} at {}:{} inside {}: {} ({side})",
+            endpoint.cell,
+            endpoint.name,
+            endpoint.address,
+            endpoint.port,
+            plan.target.cloud,
+            if endpoint.cut { "cut" } else { "not cut" },
+        ));
+    }
+    lines.push(format!(
+        "  if everything of ours dies: the kernel drops the tables with their owner, its gate \
+         closes within the lease of {} s, the guardian and the journal undo the rest",
+        plan.lease_ms as f64 / 1000.0
+    ));
+    match windows(prepared) {
+        Ok(words) | Err(words) => lines.push(format!("  windows: {words}")),
+    }
+    lines.join("\n")
+}
+
+/// One line: who, what, how long.
+pub fn summary(prepared: &Prepared) -> String {
+    let plan = &prepared.plan;
+    format!(
+        "fleet {}: target {} in cloud {}, {} agents, {} s",
+        plan.fleet,
+        plan.target.cells.join(", "),
+        plan.target.cloud,
+        plan.nodes().len(),
+        plan.ends_ms() as f64 / 1000.0
+    )
+}
+
+/// The planner of verdict.md 5: in words, whether the windows suffice or what they need.
+fn windows(prepared: &Prepared) -> Result<String, String> {
+    let asked = prepared.asked();
+    let windows = windows::check(&prepared.streams, &asked).map_err(|short| short.to_string())?;
+    let abort = windows.abort.iter().filter_map(|(share, blocks)| {
+        blocks.map(|blocks| format!("{:.0} % bad after {blocks} s", share * 100.0))
+    });
+    let abort: Vec<String> = abort.collect();
+    Ok(format!(
+        "{} s needed (for {}), {} s configured; a neighbour that falls ends the fault early: {}",
+        windows.needed_s,
+        windows.stream,
+        asked.fault_ms / 1000,
+        abort.join(", ")
+    ))
+}
+
+/// A drill that cannot end in a pass is not begun.
+pub fn refuse_if_too_short(prepared: &Prepared) -> Result<(), Failure> {
+    windows(prepared)
+        .map(|_| ())
+        .map_err(|why| Failure::Refused { why })
+}

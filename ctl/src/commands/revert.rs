@@ -1,0 +1,61 @@
+//! `cellwall revert DRILL`: undoes a drill on every agent that can be reached.
+
+use scenarios::history::Residue;
+
+use crate::agents::{self, Agent, Identities};
+use crate::cli::RevertArguments;
+use crate::drill::hands;
+use crate::failure::Failure;
+use crate::output;
+use crate::place::{self, Place, Reach};
+
+/// Exit 0 if every agent of the fleet reverted and showed that nothing is left, else 4.
+pub fn run(arguments: &RevertArguments) -> Result<u8, Failure> {
+    let place = place::find(&arguments.fleet, Reach::Live)?;
+    let state = "agents still end the fault by themselves at their deadline";
+    let identities = Identities::read(&place.fleet, &place.file, state)?;
+    let residue = super::block_on(async { Ok(revert(&place, &identities, arguments).await) })?;
+    for one in &residue {
+        let word = match (one.verified, one.left.is_empty()) {
+            (true, true) => "clean".to_string(),
+            _ => one.left.join(", "),
+        };
+        output::say(&format!("{}/{}: {word}", one.cell, one.node));
+    }
+    output::write_json(&arguments.json, &residue)?;
+    let bad: Vec<String> = residue
+        .iter()
+        .filter(|one| !one.verified || !one.left.is_empty())
+        .map(|one| format!("  {}/{}: {}", one.cell, one.node, one.left.join(", ")))
+        .collect();
+    if bad.is_empty() {
+        return Ok(0);
+    }
+    Err(Failure::NotReverted {
+        drill: arguments.drill.clone(),
+        list: bad.join("\n"),
+    })
+}
+
+async fn revert(
+    place: &Place,
+    identities: &Identities,
+    arguments: &RevertArguments,
+) -> Vec<Residue> {
+    let nodes = agents::all_nodes(&place.fleet);
+    let answers = agents::connect(&place.fleet, &nodes, identities).await;
+    let silent: Vec<Residue> = answers
+        .iter()
+        .filter_map(|answer| answer.as_ref().err())
+        .map(|silent| Residue {
+            cell: silent.cell.clone(),
+            node: silent.node.clone(),
+            verified: false,
+            left: vec![format!("not verified: {}", silent.why)],
+        })
+        .collect();
+    let agents: Vec<Agent> = answers.into_iter().filter_map(Result::ok).collect();
+    let mut residue = hands::revert(&agents, &arguments.drill).await;
+    residue.extend(silent);
+    residue
+}

@@ -1,0 +1,130 @@
+//! `cellwall status`: what every agent of the fleet is doing.
+
+use scenarios::fleet::Fleet;
+use serde::Serialize;
+use wire::State;
+
+use crate::agents::{self, Agent, Identities, Silent};
+use crate::cli::StatusArguments;
+use crate::failure::Failure;
+use crate::output;
+use crate::place::{self, Reach};
+
+#[derive(Serialize)]
+struct AgentRow {
+    cell: String,
+    node: String,
+    /// `unreachable` if it could not be asked.
+    state: String,
+    drill: String,
+    version: String,
+    policy: bool,
+    lease_left_ms: u64,
+    deadline_left_ms: u64,
+    skew_us: u64,
+    detail: String,
+}
+
+/// Exit 0 if every agent answers and none holds residue, 4 for residue, 3 for silent agents.
+pub fn run(arguments: &StatusArguments) -> Result<u8, Failure> {
+    let place = place::find(&arguments.fleet, Reach::Live)?;
+    let identities = Identities::read(&place.fleet, &place.file, "nothing was altered")?;
+    let rows = super::block_on(async { Ok(ask(&place.fleet, &identities).await) })?;
+    output::say(table(&rows).trim_end());
+    output::write_json(&arguments.json, &rows)?;
+    let residue = rows.iter().any(|row| row.detail.contains("residue"));
+    let silent = rows.iter().any(|row| row.state == "unreachable");
+    Ok(if residue {
+        4
+    } else if silent {
+        3
+    } else {
+        0
+    })
+}
+
+async fn ask(fleet: &Fleet, identities: &Identities) -> Vec<AgentRow> {
+    let nodes = agents::all_nodes(fleet);
+    let answers = agents::connect(fleet, &nodes, identities).await;
+    answers
+        .into_iter()
+        .map(|answer| answer.map_or_else(unreachable_row, |agent| row(&agent)))
+        .collect()
+}
+
+fn row(agent: &Agent) -> AgentRow {
+    let status = &agent.status;
+    let mut detail = Vec::new();
+    if !status.policy_error.is_empty() {
+        detail.push(format!("no policy: {}", status.policy_error));
+    }
+    if !status.residue.is_empty() {
+        detail.push(format!("residue: {}", status.residue.join(", ")));
+    }
+    if let Some(claim) = status
+        .claim
+        .as_ref()
+        .filter(|claim| !claim.conductor.is_empty())
+    {
+        detail.push(format!(
+            "held by {} ({}@{})",
+            claim.conductor, claim.user, claim.host
+        ));
+    }
+    let state = State::try_from(status.state).unwrap_or(State::Unspecified);
+    AgentRow {
+        cell: agent.cell.clone(),
+        node: agent.node.clone(),
+        state: state.as_str_name().to_ascii_lowercase(),
+        drill: status.drill.clone(),
+        version: status.version.clone(),
+        policy: status.policy,
+        lease_left_ms: status.lease_left_ms,
+        deadline_left_ms: status.deadline_left_ms,
+        skew_us: u64::try_from(agent.skew().as_micros()).unwrap_or(u64::MAX),
+        detail: detail.join("; "),
+    }
+}
+
+fn unreachable_row(silent: Silent) -> AgentRow {
+    AgentRow {
+        cell: silent.cell,
+        node: silent.node,
+        state: "unreachable".to_string(),
+        drill: String::new(),
+        version: String::new(),
+        policy: false,
+        lease_left_ms: 0,
+        deadline_left_ms: 0,
+        skew_us: 0,
+        detail: silent.why,
+    }
+}
+
+fn table(rows: &[AgentRow]) -> String {
+    let head = [
+        "cell", "node", "state", "drill", "lease", "deadline", "version", "detail",
+    ];
+    let mut lines = vec![head.map(str::to_string).to_vec()];
+    for row in rows {
+        let seconds = |ms: u64| match ms {
+            0 => "-".to_string(),
+            ms => format!("{:.1} s", ms as f64 / 1000.0),
+        };
+        lines.push(vec![
+            row.cell.clone(),
+            row.node.clone(),
+            row.state.clone(),
+            if row.drill.is_empty() {
+                "-".to_string()
+            } else {
+                row.drill.clone()
+            },
+            seconds(row.lease_left_ms),
+            seconds(row.deadline_left_ms),
+            row.version.clone(),
+            row.detail.clone(),
+        ]);
+    }
+    output::table(&lines)
+}

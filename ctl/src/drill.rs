@@ -1,0 +1,7 @@
+//! One drill from plan to verdict: arm, fire, hold, revert, recover, judge.
+
+pub mod conduct;
+pub mod hands;
+pub mod prepare;
+pub mod report;
+pub mod scene;

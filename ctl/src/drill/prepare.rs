@@ -1,0 +1,121 @@
+//! From a scenario and a fleet to a checked plan, offline: what would be refused is refused here.
+
+use std::path::Path;
+
+use scenarios::fleet::Fleet;
+use scenarios::history::{Judgement, Stream};
+use scenarios::plan::Plan;
+use scenarios::planner;
+use scenarios::scenario::Scenario;
+use scenarios::verdict::SETTLE_BLOCKS;
+use scenarios::verdict::windows::Asked;
+
+use crate::cli::{FleetArguments, ScenarioArguments};
+use crate::failure::Failure;
+use crate::place::{self, Place, Reach};
+
+/// Error bound of a whole run (verdict.md 0).
+pub const ALPHA: f64 = 0.01;
+pub const BLOCK_MS: u64 = 1000;
+/// Share of bad probes assumed of a healthy stream until a baseline was measured.
+const ASSUMED_BAD: f64 = 0.005;
+/// An agent's acknowledgement of fire, at most.
+const ACK_MS: u64 = 200;
+
+/// Everything that is known before any agent is asked.
+pub struct Prepared {
+    pub place: Place,
+    pub scenario: Scenario,
+    pub plan: Plan,
+    pub streams: Vec<Stream>,
+}
+
+pub fn prepare(
+    scenario: &ScenarioArguments,
+    fleet: &FleetArguments,
+    reach: Reach,
+) -> Result<Prepared, Failure> {
+    let (text, file) = source(&scenario.scenario)?;
+    let mut place = place::find(fleet, reach)?;
+    let mut read = scenarios::read_scenario_bytes(&text, &file)?;
+    if let Some(window) = scenario.window {
+        planner::with_window(&mut read, window)?;
+    }
+    if let Some(rate) = scenario.rate {
+        planner::with_rate(&mut place.fleet, rate)?;
+    }
+    let plan = planner::build(&place.fleet, &read)?;
+    let streams = probes::streams(&place.fleet, &plan.target.cells);
+    Ok(Prepared {
+        place,
+        scenario: read,
+        plan,
+        streams,
+    })
+}
+
+/// A path if there is such a file, else a name of the library.
+fn source(name: &str) -> Result<(Vec<u8>, String), Failure> {
+    let path = Path::new(name);
+    let looks_like_path = name.contains('/') || name.ends_with(".yaml") || name.ends_with(".yml");
+    if looks_like_path || path.is_file() {
+        return Ok((place::read(path)?, name.to_string()));
+    }
+    match scenarios::library::get(name) {
+        Some(text) => Ok((text.as_bytes().to_vec(), format!("library:{name}"))),
+        None => Err(Failure::UnknownScenario {
+            name: name.to_string(),
+            known: scenarios::library::names().collect::<Vec<_>>().join(", "),
+        }),
+    }
+}
+
+impl Prepared {
+    pub fn fleet(&self) -> &Fleet {
+        &self.place.fleet
+    }
+
+    /// The parameters of the verdict; `skew_ms` is the worst clock skew bound of all agents.
+    pub fn judgement(&self, skew_ms: u64) -> Judgement {
+        let hypothesis = &self.scenario.hypothesis;
+        let after_ms = millis(self.scenario.after);
+        let watched_ms = self.plan.ends_ms() + after_ms;
+        let planned = watched_ms.div_ceil(BLOCK_MS).saturating_add(SETTLE_BLOCKS);
+        let slowest_ms = self
+            .streams
+            .iter()
+            .map(|s| s.slo_ms.unwrap_or(s.timeout_ms))
+            .max();
+        Judgement {
+            alpha: ALPHA,
+            margin: hypothesis.isolated_within,
+            effective_min: hypothesis.by_at_least,
+            degraded: hypothesis.degraded.clone(),
+            block_ms: BLOCK_MS,
+            planned_blocks: u32::try_from(planned).unwrap_or(u32::MAX),
+            guard_ms: ACK_MS + slowest_ms.unwrap_or(0) + skew_ms,
+            recovery_within_ms: millis(hypothesis.recovery_within),
+            after_ms,
+            lost_max: hypothesis.lost_max,
+        }
+    }
+
+    /// What the planner is asked about the windows.
+    pub fn asked(&self) -> Asked {
+        Asked {
+            alpha: ALPHA,
+            margin: self.scenario.hypothesis.isolated_within,
+            p: ASSUMED_BAD,
+            before_ms: millis(self.scenario.before),
+            fault_ms: self.plan.ends_ms(),
+            after_ms: millis(self.scenario.after),
+            block_ms: BLOCK_MS,
+            propagation_s: 0,
+            episode_s: 0.0,
+        }
+    }
+}
+
+pub fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,129 @@
+//! What people read: the story of the cells while it happens, and the table at the end.
+
+use std::collections::BTreeMap;
+
+use scenarios::history::{AgentEvent, Block, Role, Stream};
+use scenarios::verdict::{Class, Outcome, Row, Verdict, Window};
+
+use crate::drill::hands::{LOST, NOT_RENEWED};
+use crate::output::{Story, table};
+
+/// Tells when a stream stops or starts answering, once each time.
+pub struct Narrator {
+    streams: BTreeMap<String, Told>,
+}
+
+struct Told {
+    role: Role,
+    failing: bool,
+}
+
+impl Narrator {
+    pub fn new(streams: &[Stream]) -> Self {
+        let told = |stream: &Stream| Told {
+            role: stream.role,
+            failing: false,
+        };
+        Self {
+            streams: streams.iter().map(|s| (s.name.clone(), told(s))).collect(),
+        }
+    }
+
+    /// A stream fails when at least half of a block is bad, and is back with the first clean one.
+    pub fn second(&mut self, story: Story, blocks: &[Block]) {
+        for block in blocks {
+            let Some(told) = self.streams.get_mut(&block.stream) else {
+                continue;
+            };
+            let failing = block.valid > 0 && 2 * block.bad >= block.valid;
+            let clean = block.valid > 0 && block.bad == 0;
+            if failing && !told.failing {
+                told.failing = true;
+                let role = match told.role {
+                    Role::Target => "target",
+                    Role::Other => "NOT the target",
+                    Role::Control => "the prober itself",
+                };
+                story.tell(&format!(
+                    "{} fails: {} of {} bad ({} timeouts); {role}",
+                    block.stream, block.bad, block.valid, block.timeouts
+                ));
+            } else if clean && told.failing {
+                told.failing = false;
+                story.tell(&format!("{} answers again", block.stream));
+            }
+        }
+    }
+
+    /// Only what a person must know; all of it is in the history.
+    pub fn agent(&mut self, story: Story, event: &AgentEvent) {
+        if [LOST, NOT_RENEWED].contains(&event.state.as_str()) {
+            story.tell(&format!(
+                "{}/{} {}: {}",
+                event.cell, event.node, event.state, event.detail
+            ));
+        }
+    }
+}
+
+/// The table of all rows and the reasons, for a terminal.
+pub fn verdict_text(verdict: &Verdict) -> String {
+    let head = [
+        "stream", "window", "verdict", "bad/n", "base", "D", "L", "U", "notes",
+    ];
+    let mut rows = vec![head.map(str::to_string).to_vec()];
+    rows.extend(verdict.rows.iter().map(row_cells));
+    let mut text = table(&rows);
+    text.push('\n');
+    text.push_str(outcome_word(verdict.outcome));
+    text.push('\n');
+    for reason in &verdict.reasons {
+        text.push_str(&format!("  {reason}\n"));
+    }
+    text
+}
+
+fn row_cells(row: &Row) -> Vec<String> {
+    let percent = |fraction: f64| format!("{:.2} %", fraction * 100.0);
+    let window = match row.window {
+        Window::Fault => "fault",
+        Window::After => "after",
+    };
+    vec![
+        row.stream.clone(),
+        window.to_string(),
+        class_word(row.class).to_string(),
+        format!("{}/{}", row.bad, row.total),
+        format!("{}/{}", row.base_bad, row.base_total),
+        percent(row.d),
+        percent(row.l),
+        percent(row.u),
+        row.notes.join("; "),
+    ]
+}
+
+fn class_word(class: Class) -> &'static str {
+    match class {
+        Class::Degraded => "DEGRADED",
+        Class::Inconclusive => "inconclusive",
+        Class::Isolated => "isolated",
+        Class::Effective => "degraded (target)",
+        Class::Ineffective => "INEFFECTIVE",
+        Class::Recovered => "recovered",
+        Class::NotRecovered => "NOT RECOVERED",
+        Class::Sound => "sound",
+        Class::Unsound => "UNSOUND",
+        Class::Reported => "reported",
+    }
+}
+
+pub fn outcome_word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Pass => "PASS",
+        Outcome::Fail => "FAIL",
+        Outcome::Inconclusive => "INCONCLUSIVE",
+        Outcome::Ineffective => "INEFFECTIVE",
+        Outcome::Aborted => "ABORTED",
+        Outcome::Residue => "RESIDUE",
+    }
+}

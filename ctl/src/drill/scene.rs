@@ -1,0 +1,151 @@
+//! What happens during a drill, in the order in which it happens: probes, agents, signals, time.
+//!
+//! Everything that passes through here is in the history before anyone acts on it.
+
+use std::time::Duration;
+
+use probes::{ProbeOut, Prober};
+use scenarios::history::{AgentEvent, Block, Interrupted, Phase, PhaseMark, Record};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use crate::failure::Failure;
+use crate::output::Story;
+use crate::recorder::Recorder;
+
+/// The next thing that happened.
+pub enum Happening {
+    /// All blocks of one second, complete.
+    Second(Vec<Block>),
+    /// An agent changed its state.
+    Agent(AgentEvent),
+    /// Someone wants the drill to end.
+    Interrupt(String),
+    /// The asked-for time has come.
+    Due,
+}
+
+pub struct Scene {
+    pub story: Story,
+    pub prober: Prober,
+    recorder: Recorder,
+    seconds: mpsc::Receiver<ProbeOut>,
+    agents: mpsc::Receiver<AgentEvent>,
+    signals: Signals,
+}
+
+impl Scene {
+    pub fn new(
+        origin: Instant,
+        recorder: Recorder,
+        prober: Prober,
+        seconds: mpsc::Receiver<ProbeOut>,
+        agents: mpsc::Receiver<AgentEvent>,
+        signals: Signals,
+    ) -> Self {
+        Self {
+            story: Story { origin },
+            prober,
+            recorder,
+            seconds,
+            agents,
+            signals,
+        }
+    }
+
+    /// Waits for the next thing, at most until `due`; what is already there comes first.
+    pub async fn next(&mut self, due: Instant) -> Result<Happening, Failure> {
+        tokio::select! {
+            biased;
+            why = self.signals.next() => {
+                let at_ms = self.elapsed_ms();
+                let why_recorded = why.clone();
+                self.record(Record::Interrupted(Interrupted { at_ms, why: why_recorded }))?;
+                Ok(Happening::Interrupt(why))
+            }
+            Some(event) = self.agents.recv() => {
+                self.record(Record::Agent(event.clone()))?;
+                Ok(Happening::Agent(event))
+            }
+            Some(ProbeOut::Second { blocks, samples, .. }) = self.seconds.recv() => {
+                for block in &blocks {
+                    self.record(Record::Block(block.clone()))?;
+                }
+                for sample in samples {
+                    self.record(Record::Sample(sample))?;
+                }
+                Ok(Happening::Second(blocks))
+            }
+            () = sleep_until(due) => Ok(Happening::Due),
+        }
+    }
+
+    pub fn record(&mut self, record: Record) -> Result<(), Failure> {
+        self.recorder.record(record)
+    }
+
+    pub fn mark(&mut self, phase: Phase, at: Instant) -> Result<(), Failure> {
+        let at_ms = self.ms(at);
+        self.record(Record::Phase(PhaseMark { phase, at_ms }))
+    }
+
+    pub fn records(&self) -> &[Record] {
+        self.recorder.records()
+    }
+
+    pub fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    /// `instant` in ms since the drill began.
+    pub fn ms(&self, instant: Instant) -> u64 {
+        let since = instant.saturating_duration_since(self.story.origin);
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub fn elapsed_ms(&self) -> u64 {
+        self.ms(Instant::now())
+    }
+
+    /// The instant at `ms` since the drill began.
+    pub fn instant(&self, ms: u64) -> Instant {
+        self.story.origin + Duration::from_millis(ms)
+    }
+
+    /// The first block boundary at or after `instant`.
+    pub fn boundary(&self, instant: Instant, block_ms: u64) -> Instant {
+        self.instant(
+            self.ms(instant + Duration::from_micros(999))
+                .div_ceil(block_ms)
+                * block_ms,
+        )
+    }
+}
+
+/// The ways in which people and supervisors ask a process to end.
+pub struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// From here on none of them ends the process by itself.
+    pub fn catch() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    pub async fn next(&mut self) -> String {
+        let name = tokio::select! {
+            _ = self.interrupt.recv() => "Ctrl-C",
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.hangup.recv() => "SIGHUP",
+        };
+        name.to_string()
+    }
+}

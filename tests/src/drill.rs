@@ -1,0 +1,182 @@
+//! Drills run by the real binary, and their results.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Output, Stdio};
+use std::time::Duration;
+
+use scenarios::history::{Phase, Record};
+use scenarios::verdict::{Row, Verdict};
+use tempfile::TempDir;
+
+use crate::cellwall;
+use crate::lab::{Lab, words};
+use crate::traffic::until;
+
+/// A drill that ended by itself.
+pub struct Drill {
+    pub exit_code: i32,
+    pub text: String,
+    pub verdict: Verdict,
+    pub records: Vec<Record>,
+}
+
+/// A drill under way; killed with -9 if the test ends before it does.
+pub struct Running {
+    pub child: Child,
+    folder: TempDir,
+}
+
+/// Windows and rate of the demo; every drill of the tests uses them unless it is about time.
+pub const SHORT: [&str; 4] = ["--window", "20s", "--rate", "50/s"];
+
+/// Runs a drill to its end.
+pub fn run(lab: &Lab, scenario: &str, extra: &[&str]) -> Drill {
+    let running = start(lab, scenario, extra);
+    running.finish()
+}
+
+/// Starts a drill and returns at once.
+pub fn start(lab: &Lab, scenario: &str, extra: &[&str]) -> Running {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let child = cellwall()
+        .args(["run", scenario, "--lab", &lab.name])
+        .args(extra)
+        .arg("--history")
+        .arg(folder.path().join("history.jsonl"))
+        .arg("--json")
+        .arg(folder.path().join("report.json"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("cellwall runs");
+    Running { child, folder }
+}
+
+/// Runs a command to its end without any expectation.
+pub fn cli(arguments: &[&str]) -> Output {
+    cellwall()
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .expect("cellwall runs")
+}
+
+impl Running {
+    pub fn history(&self) -> PathBuf {
+        self.folder.path().join("history.jsonl")
+    }
+
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).expect("a pid fits")
+    }
+
+    /// Waits until the fault is in force.
+    pub fn until_fired(&self) {
+        self.until_fired_within(Duration::from_secs(60));
+    }
+
+    /// The mark is written up to a second before T; agents act at T.
+    pub fn until_fired_within(&self, patience: Duration) {
+        until("fire", patience, || {
+            let fired = |record: &Record| matches!(record, Record::Phase(mark) if mark.phase == Phase::Fire);
+            read_records(&self.history()).iter().any(fired)
+        });
+        std::thread::sleep(Duration::from_millis(2000));
+    }
+
+    /// The drill's id, from the head of its history.
+    pub fn drill_id(&self) -> String {
+        let records = read_records(&self.history());
+        let header = records.iter().find_map(|record| match record {
+            Record::Header(header) => Some(header.drill.clone()),
+            _ => None,
+        });
+        header.expect("a history begins with its header")
+    }
+
+    pub fn finish(mut self) -> Drill {
+        let stdout = self.child.stdout.take();
+        let stderr = self.child.stderr.take();
+        let status = self.child.wait().expect("the drill ends");
+        let text = read_all(stdout) + &read_all(stderr);
+        let records = read_records(&self.history());
+        let verdict = records.iter().rev().find_map(|record| match record {
+            Record::Verdict(verdict) => Some(verdict.as_ref().clone()),
+            _ => None,
+        });
+        let verdict = verdict.unwrap_or_else(|| panic!("no verdict: {status}\n{text}"));
+        Drill {
+            exit_code: status.code().unwrap_or(-1),
+            text,
+            verdict,
+            records,
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Ended already, or ended now: either way it does not outlive the test.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drill {
+    /// All rows of a stream.
+    pub fn rows(&self, stream: &str) -> Vec<&Row> {
+        self.verdict
+            .rows
+            .iter()
+            .filter(|row| row.stream == stream)
+            .collect()
+    }
+
+    pub fn assert_exit(&self, code: i32) {
+        assert_eq!(
+            self.exit_code, code,
+            "{:?}\n{}",
+            self.verdict.reasons, self.text
+        );
+    }
+
+    /// Some reason holds all of these words.
+    pub fn assert_reason(&self, words: &[&str]) {
+        let found = self
+            .verdict
+            .reasons
+            .iter()
+            .any(|r| words.iter().all(|word| r.contains(word)));
+        assert!(
+            found,
+            "no reason holds {words:?}: {:#?}",
+            self.verdict.reasons
+        );
+    }
+}
+
+/// The records of a history that may still be growing: a torn last line is left out.
+pub fn read_records(path: &Path) -> Vec<Record> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect()
+}
+
+fn read_all(pipe: Option<impl std::io::Read>) -> String {
+    let mut text = String::new();
+    if let Some(mut pipe) = pipe {
+        let _ = pipe.read_to_string(&mut text);
+    }
+    text
+}
+
+/// What a failed command said must hold these words.
+pub fn assert_says(output: &Output, code: i32, wanted: &[&str]) {
+    let text = words(output);
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    for word in wanted {
+        assert!(text.contains(word), "{word:?} is not in: {text}");
+    }
+}

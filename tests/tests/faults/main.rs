@@ -1,0 +1,3 @@
+//! One module per fault; each asserts that it bites, reverts, and reverts again.
+
+mod net_blackhole;

@@ -1,0 +1,142 @@
+//! A fault always ends: whoever dies or is stopped, real traffic flows again.
+
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use proof::drill::{SHORT, assert_says, cli, start};
+use proof::lab::Lab;
+use proof::traffic::{connects, until};
+
+/// The balancer of the target, as users reach it.
+const TARGET: &str = "198.51.100.10";
+const TARGET_V6: &str = "2001:db8:1::10";
+
+fn users_reach_target(lab: &Lab) -> bool {
+    connects(lab, "users", TARGET, 80) && connects(lab, "users", TARGET_V6, 80)
+}
+
+fn users_lost_target(lab: &Lab) -> bool {
+    !connects(lab, "users", TARGET, 80) && !connects(lab, "users", TARGET_V6, 80)
+}
+
+fn signal(pid: i32, signal: Signal) {
+    kill(Pid::from_raw(pid), signal).expect("the process is there");
+}
+
+/// After the conductor is gone every agent must say that it is done and clean.
+fn all_agents_are_clean(lab: &Lab) -> bool {
+    let output = cli(&["status", "--lab", &lab.name]);
+    let text = String::from_utf8_lossy(&output.stdout).to_string();
+    output.status.success() && !text.contains("firing") && !text.contains("armed")
+}
+
+#[test]
+#[ignore = "needs root: a lab in network namespaces"]
+fn ctrl_c_and_sigterm_revert_first() {
+    let lab = Lab::up("interrupted", &[]);
+    for asked in [Signal::SIGINT, Signal::SIGTERM] {
+        let running = start(&lab, "black-hole-cloud", &SHORT);
+        running.until_fired();
+        assert!(users_lost_target(&lab), "the fault bites");
+        signal(running.pid(), asked);
+        let drill = running.finish();
+        drill.assert_exit(3);
+        assert!(drill.text.contains("reverting first"), "{}", drill.text);
+        assert!(users_reach_target(&lab), "reverted before the exit");
+        assert!(all_agents_are_clean(&lab));
+    }
+}
+
+#[test]
+#[ignore = "needs root: a lab in network namespaces"]
+fn a_conductor_killed_with_9_ends_the_fault_at_the_lease() {
+    let lab = Lab::up("orphaned", &[]);
+    let running = start(&lab, "black-hole-cloud", &["--window", "60s"]);
+    running.until_fired_within(Duration::from_secs(120));
+    assert!(users_lost_target(&lab), "the fault bites");
+    signal(running.pid(), Signal::SIGKILL);
+    // The lease is 5 s; a look takes up to 2 s.
+    let took = until("the lease ends the fault", Duration::from_secs(9), || {
+        users_reach_target(&lab)
+    });
+    assert!(
+        took > Duration::from_secs(1),
+        "it was the lease, not the death: {took:?}"
+    );
+    until("agents are clean", Duration::from_secs(5), || {
+        all_agents_are_clean(&lab)
+    });
+}
+
+#[test]
+#[ignore = "needs root: a lab in network namespaces"]
+fn agents_that_are_killed_or_stopped_end_their_fault() {
+    let mut lab = Lab::up("agents-die", &[]);
+    let running = start(&lab, "black-hole-cloud", &SHORT);
+    running.until_fired();
+    assert!(users_lost_target(&lab), "the fault bites");
+
+    // The balancer is the only way in, so its agent alone decides what users see.
+    signal(lab.agent_pid("gd-aliyun", "balancer"), Signal::SIGKILL);
+    until(
+        "the owner flag ends the fault",
+        Duration::from_secs(4),
+        || users_reach_target(&lab),
+    );
+    let _ = running.finish();
+    until("agents are clean", Duration::from_secs(10), || {
+        all_agents_are_clean(&lab)
+    });
+
+    lab.refresh();
+    let running = start(&lab, "black-hole-cloud", &SHORT);
+    running.until_fired();
+    assert!(users_lost_target(&lab), "the fault bites");
+    let stopped = lab.agent_pid("gd-aliyun", "balancer");
+    signal(stopped, Signal::SIGSTOP);
+    until(
+        "the kernel gate ends the fault",
+        Duration::from_secs(9),
+        || users_reach_target(&lab),
+    );
+    // The guardian kills the stopped agent after the deadline; the supervisor starts another.
+    let drill = running.finish();
+    assert_ne!(
+        drill.exit_code, 0,
+        "an agent that was lost is never a pass\n{}",
+        drill.text
+    );
+    lab.refresh();
+    assert_ne!(
+        lab.agent_pid("gd-aliyun", "balancer"),
+        stopped,
+        "the guardian ended it"
+    );
+    until("agents are clean", Duration::from_secs(10), || {
+        all_agents_are_clean(&lab)
+    });
+}
+
+#[test]
+#[ignore = "needs root: a lab in network namespaces"]
+fn revert_ends_a_drill_from_outside() {
+    let lab = Lab::up("reverted", &[]);
+    let running = start(&lab, "black-hole-cloud", &SHORT);
+    running.until_fired();
+    assert!(users_lost_target(&lab), "the fault bites");
+    let drill = running.drill_id();
+    assert_says(
+        &cli(&["revert", &drill, "--lab", &lab.name]),
+        0,
+        &["gd-aliyun/balancer: clean"],
+    );
+    assert!(users_reach_target(&lab), "reverted");
+    assert_says(&cli(&["revert", &drill, "--lab", &lab.name]), 0, &["clean"]);
+    let ended = running.finish();
+    assert_ne!(
+        ended.exit_code, 0,
+        "a fault that was cut short proves nothing\n{}",
+        ended.text
+    );
+}

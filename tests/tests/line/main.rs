@@ -1,0 +1,7 @@
+//! The whole line on a real lab: what passes, what must not pass, and how a fault ends.
+
+mod aborted;
+mod flaws;
+mod inputs;
+mod passes;
+mod too_little;
