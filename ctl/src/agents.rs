@@ -272,8 +272,8 @@ pub fn all_or_refuse(answers: Vec<Result<Agent, Silent>>) -> Result<Vec<Agent>, 
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn instants_before_and_after_the_ping_map_to_the_agents_clock() {
+    #[test]
+    fn instants_before_and_after_the_ping_map_to_the_agents_clock() {
         let here = Instant::now() + Duration::from_secs(10);
         let clock = AgentClock {
             here,
