@@ -1,0 +1,141 @@
+//! A user of a region: resolves the entrypoint, connects to what DNS gave, asks.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use hickory_proto::rr::{Name, RecordType};
+use scenarios::fleet::{Entrypoint, Fleet, HttpRequest};
+
+use crate::dns::Lookup;
+use crate::http::{Connections, Question};
+use crate::kinds::{self, ProbeError};
+use crate::outcome::Outcome;
+use crate::streams;
+use crate::target::{Target, literal};
+
+/// What attribution needs to know of a cell.
+pub struct Attributed {
+    pub cell: String,
+    /// Index of the stream `ENTRYPOINT@CELL`.
+    pub stream: usize,
+    pub connections: Connections,
+}
+
+pub struct EntrypointProbe {
+    pub lookup: Lookup,
+    name: String,
+    http: HttpRequest,
+    pub timeout: Duration,
+    cells: Vec<Attributed>,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+/// Whom an answer pointed to.
+pub enum Pointed<'a> {
+    Cell(IpAddr, &'a Attributed),
+    /// No address of a cell of this entrypoint.
+    Foreign(IpAddr),
+    Nowhere,
+}
+
+impl EntrypointProbe {
+    /// `index_of` finds a stream by name.
+    pub fn new(
+        fleet: &Fleet,
+        stream: &str,
+        entrypoint: &Entrypoint,
+        index_of: impl Fn(&str) -> Option<usize>,
+    ) -> Result<Self, ProbeError> {
+        let bad_url = |why| ProbeError::Url {
+            stream: stream.to_owned(),
+            url: entrypoint.http.url.clone(),
+            why,
+        };
+        let label = stream.trim_end_matches("/dns");
+        let mut probe = Self {
+            lookup: lookup(fleet, entrypoint).map_err(bad_url)?,
+            name: entrypoint.dns.name.clone(),
+            http: entrypoint.http.clone(),
+            timeout: entrypoint.timeout,
+            cells: Vec::new(),
+            by_address: HashMap::new(),
+        };
+        for (cell, _) in streams::shares(fleet, entrypoint) {
+            let name = format!("{label}@{cell}");
+            let stream = index_of(&name).ok_or(ProbeError::NoStream { name })?;
+            let addresses = fleet.cells.get(cell).map(|cell| cell.addresses.as_slice());
+            for &address in addresses.unwrap_or_default() {
+                let id = "check";
+                kinds::question_of(&entrypoint.http, id, |url| {
+                    Target::of_entrypoint(url, &entrypoint.dns.name, address)
+                })
+                .map_err(bad_url)?;
+                probe.by_address.insert(address, probe.cells.len());
+            }
+            let connections = Connections::default();
+            probe.cells.push(Attributed {
+                cell: cell.clone(),
+                stream,
+                connections,
+            });
+        }
+        Ok(probe)
+    }
+
+    /// Users take the first address.
+    pub fn pointed(&self, answer: &[IpAddr]) -> Pointed<'_> {
+        let Some(&address) = answer.first() else {
+            return Pointed::Nowhere;
+        };
+        match self
+            .by_address
+            .get(&address)
+            .and_then(|&index| self.cells.get(index))
+        {
+            Some(cell) => Pointed::Cell(address, cell),
+            None => Pointed::Foreign(address),
+        }
+    }
+
+    pub fn question(&self, address: IpAddr, id: &str) -> Result<Question, Outcome> {
+        let http = HttpRequest {
+            body: self
+                .http
+                .body
+                .as_ref()
+                .map(|body| body.replace("{address}", &literal(address))),
+            ..self.http.clone()
+        };
+        kinds::question_of(&http, id, |url| {
+            Target::of_entrypoint(url, &self.name, address)
+        })
+        .map_err(Outcome::Error)
+    }
+
+    pub fn expect_status(&self) -> u16 {
+        self.http.expect_status
+    }
+}
+
+/// Asks for the family of the cells' first addresses; for IPv4 where they differ.
+fn lookup(fleet: &Fleet, entrypoint: &Entrypoint) -> Result<Lookup, String> {
+    let mut name = Name::from_ascii(&entrypoint.dns.name)
+        .map_err(|error| format!("`{}` is no DNS name: {error}", entrypoint.dns.name))?;
+    name.set_fqdn(true);
+    let mut first = streams::shares(fleet, entrypoint)
+        .filter_map(|(cell, _)| fleet.cells.get(cell)?.addresses.first())
+        .peekable();
+    let all_v6 = first.peek().is_some() && first.all(IpAddr::is_ipv6);
+    let record_type = if all_v6 {
+        RecordType::AAAA
+    } else {
+        RecordType::A
+    };
+    let server: SocketAddr = entrypoint.dns.resolver;
+    Ok(Lookup {
+        server,
+        name,
+        record_type,
+    })
+}
