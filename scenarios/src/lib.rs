@@ -23,3 +23,4 @@ mod yaml;
 pub use input::InputError;
 pub use read::{read_fleet, read_fleet_bytes, read_scenario, read_scenario_bytes};
 pub use values::{parse_duration, parse_percentage, parse_rate};
+pub use yaml::MAX_BYTES as INPUT_BYTES_MAX;

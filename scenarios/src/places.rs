@@ -237,3 +237,50 @@ impl<'de> Visitor<'de> for TreeVisitor {
         Ok(Tree::Map(map))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(text: &str) -> Places {
+        Places::new("f", text, &serde_yaml::from_str(text).unwrap())
+    }
+
+    #[test]
+    fn every_key_and_value_has_its_place() {
+        let places = places("a:\n  - b: 1\n    long: two\n");
+        let at = |line, column, length| {
+            Some(Position {
+                line,
+                column,
+                length,
+            })
+        };
+        assert_eq!(places.key("a[0].long"), at(3, 5, 4));
+        assert_eq!(places.value("a[0].long"), at(3, 11, 3));
+        assert_eq!(places.value("a[0].long.beyond"), places.value("a[0].long"));
+        assert_eq!(
+            places.path_at(3, 5),
+            Some(("a[0].long", at(3, 5, 4).unwrap()))
+        );
+        assert_eq!(places.value("nowhere"), places.value(""));
+    }
+
+    #[test]
+    fn a_long_key_makes_no_long_path() {
+        let places = places(&format!("{}: {{ b: 1 }}", "k".repeat(900)));
+        assert!(
+            places
+                .spots
+                .keys()
+                .all(|path| path.len() <= LONGEST_SEGMENT + 2)
+        );
+    }
+
+    #[test]
+    fn parents_end_at_the_file() {
+        assert_eq!(parent("a.b[0]"), Some("a.b"));
+        assert_eq!(parent("a"), Some(""));
+        assert_eq!(parent(""), None);
+    }
+}

@@ -9,6 +9,7 @@ use crate::change::Peers;
 /// Merged (no overlap, no adjacent pair) and sorted, IPv4 before IPv6.
 pub(crate) fn merge(prefixes: impl IntoIterator<Item = IpNet>) -> Vec<IpNet> {
     let mut merged = IpNet::aggregate(&prefixes.into_iter().collect());
+    // In this order already today, but the crate does not promise it, and plans are hashed.
     merged.sort();
     merged
 }

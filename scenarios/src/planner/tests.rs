@@ -79,6 +79,18 @@ fn endpoints_in_the_target_are_cut_with_the_second_side_only() {
 }
 
 #[test]
+fn a_node_of_the_target_cuts_those_it_names_and_nobody_else() {
+    let one_side = |cell: &str| {
+        let peers = format!("peers: {{ cell: {cell} }}");
+        let mut scenario = drill(|text| text.replace("peers: everyone", &peers));
+        scenario.method.pop();
+        build(&fleet(), &scenario).unwrap()
+    };
+    assert!(endpoint(&one_side("gd-tencent"), "front").cut);
+    assert!(!endpoint(&one_side("gd-aws"), "front").cut);
+}
+
+#[test]
 fn half_a_cut_is_no_cut() {
     let second = |text: &str, from: &str, to: &str| {
         let (head, tail) = text.split_once("on: others").unwrap();
