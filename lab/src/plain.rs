@@ -1,0 +1,257 @@
+//! Plain cells: the parts of the shop as processes, one part to a host, an agent on every host.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::error::{Error, Result};
+use crate::internet::{OPERATOR, USERS, listen, shop};
+use crate::kind::{CellKind, Flaw, Place};
+use crate::layout::{Ask, CellLayout, Check, CloudLayout, Layout, NodeLayout, Role, Service};
+
+pub const MANAGED_DB_PORT: u16 = 5432;
+const BALANCER_PORT: u16 = 80;
+const FRONT_PORT: u16 = 8080;
+const PRICING_PORT: u16 = 8081;
+const STORE_PORT: u16 = 8082;
+const DNS_PORT: u16 = 53;
+/// One order in this many is lost or doubled by a store with that flaw.
+const STORE_FLAW_EVERY: &str = "10";
+
+/// See the module.
+pub struct Plain;
+
+impl CellKind for Plain {
+    fn nodes(&self) -> &'static [(&'static str, u8)] {
+        &[
+            ("balancer", 10),
+            ("front-1", 11),
+            ("front-2", 12),
+            ("pricing", 13),
+            ("store", 14),
+            ("resolver", 15),
+        ]
+    }
+
+    fn entry(&self) -> &'static str {
+        "balancer"
+    }
+
+    fn weaken(
+        &self,
+        clouds: &[CloudLayout],
+        cells: &mut [CellLayout],
+        flaws: &[Flaw],
+    ) -> Result<()> {
+        for flaw in flaws {
+            if cells.len() < flaw.cells_needed() {
+                return Err(Error::Layout(format!(
+                    "the flaw {} lies between cells: it needs {} of them, and the fleet has {}",
+                    flaw.name(),
+                    flaw.cells_needed(),
+                    cells.len()
+                )));
+            }
+        }
+        if flaws.contains(&Flaw::ManagedDatabase) {
+            let database = managed_database(clouds, cells)?;
+            cells[1].uses.insert("orders-db".to_string(), database);
+        }
+        Ok(())
+    }
+
+    fn services(&self, layout: &Layout, cell: usize, place: &Place) -> Result<Vec<Service>> {
+        let own = &layout.cells[cell];
+        let mut all = vec![
+            balancer(own, place)?,
+            pricing(own, place)?,
+            store(layout, cell, place)?,
+            resolver(layout, cell, place)?,
+        ];
+        for name in ["front-1", "front-2"] {
+            all.push(front(layout, cell, name, place)?);
+        }
+        all.extend(own.nodes.iter().map(|node| agent(own, node, place)));
+        Ok(all)
+    }
+
+    fn checks(&self, cell: &CellLayout) -> Vec<Check> {
+        let mut all = Vec::new();
+        for address in &cell.addresses {
+            for (path, status) in [("/", 200), ("/checkout", 200), ("/orders/not-there", 404)] {
+                all.push(Check {
+                    from: USERS.to_string(),
+                    to: SocketAddr::new(*address, BALANCER_PORT),
+                    ask: Ask::Http {
+                        path: path.to_string(),
+                        status,
+                    },
+                });
+            }
+        }
+        for front in cell
+            .nodes
+            .iter()
+            .filter(|node| node.name.starts_with("front"))
+        {
+            for path in ["/", "/checkout"] {
+                all.push(Check {
+                    from: format!("balancer.{}", cell.name),
+                    to: SocketAddr::new(front.inside[0], FRONT_PORT),
+                    ask: Ask::Http {
+                        path: path.to_string(),
+                        status: 200,
+                    },
+                });
+            }
+        }
+        for node in &cell.nodes {
+            let from = OPERATOR.to_string();
+            all.push(Check {
+                from,
+                to: node.agent,
+                ask: Ask::Connect,
+            });
+        }
+        all
+    }
+}
+
+fn node<'a>(cell: &'a CellLayout, name: &str) -> Result<&'a NodeLayout> {
+    let missing = || Error::Layout(format!("cell `{}` has no node `{name}`", cell.name));
+    cell.node(name).ok_or_else(missing)
+}
+
+/// The host without an agent in the first cell's cloud.
+fn managed_database(clouds: &[CloudLayout], cells: &[CellLayout]) -> Result<SocketAddr> {
+    let cloud = clouds.iter().find(|cloud| cloud.name == cells[0].cloud);
+    let address = cloud.and_then(|cloud| cloud.managed_db.first());
+    let missing = || Error::Layout(format!("cloud `{}` has no database", cells[0].cloud));
+    Ok(SocketAddr::new(
+        *address.ok_or_else(missing)?,
+        MANAGED_DB_PORT,
+    ))
+}
+
+/// Parts that other cells may be wired to listen on both sides of their host.
+fn both_sides(node: &NodeLayout) -> Vec<IpAddr> {
+    node.inside.iter().chain(&node.public).copied().collect()
+}
+
+fn pair(flag: &str, value: impl ToString) -> [String; 2] {
+    [flag.to_string(), value.to_string()]
+}
+
+fn balancer(cell: &CellLayout, place: &Place) -> Result<Service> {
+    let own = node(cell, "balancer")?;
+    let mut arguments = listen(&own.public, BALANCER_PORT);
+    for name in ["front-1", "front-2"] {
+        let backend = SocketAddr::new(node(cell, name)?.inside[0], FRONT_PORT);
+        arguments.extend(pair("--backend", backend));
+    }
+    Ok(shop(&own.namespace, "balancer", arguments, place))
+}
+
+fn pricing(cell: &CellLayout, place: &Place) -> Result<Service> {
+    let own = node(cell, "pricing")?;
+    let arguments = listen(&both_sides(own), PRICING_PORT);
+    Ok(shop(&own.namespace, "pricing", arguments, place))
+}
+
+fn store(layout: &Layout, cell: usize, place: &Place) -> Result<Service> {
+    let own = node(&layout.cells[cell], "store")?;
+    let mut arguments = listen(&own.inside, STORE_PORT);
+    let data = place.directory.node(&own.namespace).join("orders");
+    arguments.extend(pair("--data", data.display()));
+    let flawed = |flaw| cell == 1 && layout.flaws.contains(&flaw);
+    if flawed(Flaw::LossyStore) {
+        arguments.extend(pair("--lossy", STORE_FLAW_EVERY));
+    }
+    if flawed(Flaw::DuplicatingStore) {
+        arguments.extend(pair("--duplicate", STORE_FLAW_EVERY));
+    }
+    Ok(shop(&own.namespace, "store", arguments, place))
+}
+
+/// The name under which the fronts of a cell ask for a price.
+fn pricing_name(cell: &CellLayout) -> String {
+    format!("pricing.{}.example", cell.name)
+}
+
+/// Its own pricing's inside address; the other cells' pricing under its public one, as a name in
+/// a shared zone would give it.
+fn resolver(layout: &Layout, cell: usize, place: &Place) -> Result<Service> {
+    let own = node(&layout.cells[cell], "resolver")?;
+    let mut arguments = listen(&both_sides(own), DNS_PORT);
+    for (index, other) in layout.cells.iter().enumerate() {
+        let pricing = node(other, "pricing")?;
+        let address = if index == cell {
+            pricing.inside[0]
+        } else {
+            pricing.public[0]
+        };
+        arguments.extend(pair(
+            "--record",
+            format!("{}={address}", pricing_name(other)),
+        ));
+    }
+    Ok(shop(&own.namespace, "resolver", arguments, place))
+}
+
+fn front(layout: &Layout, cell: usize, name: &str, place: &Place) -> Result<Service> {
+    let own_cell = &layout.cells[cell];
+    let first = &layout.cells[0];
+    let own = node(own_cell, name)?;
+    let flawed = |flaw| layout.flaws.contains(&flaw);
+
+    let pricing_cell = if flawed(Flaw::SharedConfig) {
+        first
+    } else {
+        own_cell
+    };
+    let resolver = match cell {
+        other if other > 0 && flawed(Flaw::SharedResolver) => node(first, "resolver")?.public[0],
+        _ => node(own_cell, "resolver")?.inside[0],
+    };
+    let store = match own_cell.uses.get("orders-db") {
+        Some(database) => *database,
+        None => SocketAddr::new(node(own_cell, "store")?.inside[0], STORE_PORT),
+    };
+    let mut arguments = listen(&own.inside, FRONT_PORT);
+    let pricing = format!("{}:{PRICING_PORT}", pricing_name(pricing_cell));
+    arguments.extend(pair("--pricing-host", pricing));
+    arguments.extend(pair("--resolver", SocketAddr::new(resolver, DNS_PORT)));
+    arguments.extend(pair("--store", store));
+    Ok(shop(&own.namespace, "front", arguments, place))
+}
+
+fn agent(cell: &CellLayout, node: &NodeLayout, place: &Place) -> Service {
+    let files = place.directory.node(&node.namespace);
+    let tls = place.directory.tls();
+    let arguments: Vec<String> = [
+        pair("--cell", &cell.name),
+        pair("--node", &node.name),
+        pair("--listen", node.agent),
+        pair("--state-dir", files.join("agent").display()),
+        pair("--policy", files.join("policy.yaml").display()),
+        pair("--ca", tls.join("ca.pem").display()),
+        pair(
+            "--certificate",
+            tls.join(format!("{}.pem", node.namespace)).display(),
+        ),
+        pair(
+            "--key",
+            tls.join(format!("{}.key", node.namespace)).display(),
+        ),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    Service {
+        role: Role::Agent,
+        namespace: node.namespace.clone(),
+        program: place.programs.join("cellwall-agent"),
+        arguments: std::iter::once("run".to_string())
+            .chain(arguments)
+            .collect(),
+        log: files.join("agent.log"),
+    }
+}

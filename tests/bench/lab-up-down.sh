@@ -1,0 +1,32 @@
+#!/bin/sh
+# Times `cellwall-lab up` and `down` as a caller sees them and prints medians in milliseconds.
+# Needs root and release binaries. Usage: tests/bench/lab-up-down.sh [RUNS] [CELLS] [BIN_DIR]
+set -eu
+runs=${1:-7}
+cells=${2:-3}
+bin=${3:-$(dirname "$0")/../../target/release}
+times=$(mktemp -d)
+name=bench-$$
+trap '"$bin/cellwall-lab" down --name "$name" 2>/dev/null || true; rm -r "$times"' EXIT
+
+now() { date +%s%N; }
+i=0
+while [ "$i" -lt "$runs" ]; do
+    begun=$(now)
+    "$bin/cellwall-lab" up --name "$name" --cells "$cells" >/dev/null
+    up=$(now)
+    "$bin/cellwall-lab" down --name "$name"
+    down=$(now)
+    echo $(((up - begun) / 1000000)) >>"$times/up"
+    echo $(((down - up) / 1000000)) >>"$times/down"
+    i=$((i + 1))
+done
+for what in up down; do
+    sort -n "$times/$what" | awk -v what="$what" -v cells="$cells" '
+        { at[NR] = $1 }
+        END {
+            median = NR % 2 ? at[(NR + 1) / 2] : (at[NR / 2] + at[NR / 2 + 1]) / 2
+            printf "%-4s %d cells, %d runs: median %d ms, least %d ms, most %d ms\n",
+                what, cells, NR, median, at[1], at[NR]
+        }'
+done
