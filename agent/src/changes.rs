@@ -96,8 +96,8 @@ pub trait Reversible {
         permit: &Permit,
     ) -> Result<(), Error>;
     fn undo(undo: &Self::Undo, hands: &mut Hands, permit: &Permit) -> Result<(), Error>;
-    /// State that is neither ours nor the captured one, in words.
-    fn drifted(undo: &Self::Undo) -> Vec<String>;
+    /// What the change does not reach any more although it should, in words.
+    fn gaps(undo: &Self::Undo) -> Vec<String>;
 }
 
 /// The way back of any change, as the journal keeps it.
@@ -151,10 +151,10 @@ impl Undo {
         }
     }
 
-    pub fn drifted(&self) -> Vec<String> {
+    pub fn gaps(&self) -> Vec<String> {
         use scenarios::change::FirewallCut;
         match self {
-            Undo::Firewall(undo) => FirewallCut::drifted(undo),
+            Undo::Firewall(undo) => FirewallCut::gaps(undo),
         }
     }
 }

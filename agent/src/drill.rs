@@ -125,32 +125,20 @@ impl Armed {
         guardian: Guardian,
         hands: &mut Hands,
     ) -> Result<Self, Error> {
-        let drill = order.drill.clone();
-        let management = Management {
-            operator: order.plan.operator.clone(),
-            port,
-        };
-        let (work, intents) = capture_all(&order, me, &management, hands)?;
-        let expires = Boottime::now().plus(order.armed_most);
-        let armed = journal::Armed {
-            format: journal::FORMAT,
-            drill: drill.clone(),
-            conductor: order.claim.conductor.clone(),
-            plan_sha256: order.plan_sha256,
-            boot_id: boot_id().map_err(|cause| Error::BootId {
-                drill: drill.clone(),
-                cause,
-            })?,
-            expires,
-        };
-        let (journal, permit) =
-            Journal::create(directory, armed, &intents).map_err(|cause| Error::Journal {
-                drill: drill.clone(),
-                cause,
-            })?;
         let lease = Duration::from_millis(order.plan.lease_ms);
+        let expires = Boottime::now().plus(order.armed_most);
+        let prepared = capture_all(&order, me, port, hands).and_then(|(work, intents)| {
+            Ok((open(&order, expires, directory, &intents)?, work, intents))
+        });
+        let ((journal, permit), work, intents) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                guardian.dismiss();
+                return Err(error);
+            }
+        };
         let mut held = Held {
-            drill,
+            drill: order.drill,
             claim: order.claim,
             lease,
             lease_ends: Boottime::now().plus(lease),
@@ -300,13 +288,16 @@ impl Firing {
         let at = self.at;
         let held = &mut self.held;
         let over = |work: &&mut Work| work.stage == Stage::InForce && now >= at.plus(work.ends);
+        let mut undone = Vec::new();
         for work in held.work.iter_mut().filter(over) {
             if let Err(error) = work.undo.undo(hands, &held.permit) {
                 return Some(format!("a step could not be ended: {error}"));
             }
             work.stage = Stage::Over;
-            let record = Record::Undone { index: work.index };
-            if let Err(error) = held.journal.append(&record) {
+            undone.push(work.index);
+        }
+        for index in undone {
+            if let Err(error) = held.journal.append(&Record::Undone { index }) {
                 return Some(format!("the journal failed: {error}"));
             }
         }
@@ -381,27 +372,53 @@ impl Held {
 
     fn revert(mut self, hands: &mut Hands, cause: &str) -> Reverted {
         let fired = self.work.iter().filter(|work| work.stage != Stage::Waiting);
-        let drifted: Vec<String> = fired.flat_map(|work| work.undo.drifted()).collect();
+        let gaps: Vec<String> = fired.flat_map(|work| work.undo.gaps()).collect();
         let intents = &self.intents;
         let journal = &mut self.journal;
-        let mut outcome = revert::revert(journal, &self.drill, intents, hands, &self.permit, cause);
-        outcome.drifted.extend(drifted);
+        let outcome = revert::revert(journal, &self.drill, intents, hands, &self.permit, cause);
         self.guardian.release();
         Reverted {
             drill: self.drill,
             claim: self.claim,
-            cause: cause.to_owned(),
+            cause: [vec![cause.to_owned()], gaps].concat().join("; "),
             outcome,
         }
     }
 }
 
+/// Puts every undo on disk.
+fn open(
+    order: &Order,
+    expires: Boottime,
+    directory: &Path,
+    intents: &[Intent],
+) -> Result<(Journal, Permit), Error> {
+    let drill = order.drill.clone();
+    let boot_id = boot_id().map_err(|cause| Error::BootId {
+        drill: drill.clone(),
+        cause,
+    })?;
+    let armed = journal::Armed {
+        format: journal::FORMAT,
+        drill: drill.clone(),
+        conductor: order.claim.conductor.clone(),
+        plan_sha256: order.plan_sha256.clone(),
+        boot_id,
+        expires,
+    };
+    Journal::create(directory, armed, intents).map_err(|cause| Error::Journal { drill, cause })
+}
+
 fn capture_all(
     order: &Order,
     me: &Identity,
-    management: &Management,
+    port: u16,
     hands: &mut Hands,
 ) -> Result<(Vec<Work>, Vec<Intent>), Error> {
+    let management = Management {
+        operator: order.plan.operator.clone(),
+        port,
+    };
     let mut work = Vec::new();
     let mut intents = Vec::new();
     for (index, (step, change)) in (0..).zip(order.plan.changes_for(&me.cell, &me.node)) {
@@ -410,7 +427,7 @@ fn capture_all(
             step: step.id,
             index,
         };
-        let undo = changes::capture(change, hands, &place, management).map_err(|cause| {
+        let undo = changes::capture(change, hands, &place, &management).map_err(|cause| {
             Error::Capture {
                 drill: order.drill.clone(),
                 step: step.id,

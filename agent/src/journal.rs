@@ -80,9 +80,16 @@ impl Journal {
         for intent in intents {
             lines.extend(record::encode(&Record::Intent(intent.clone())));
         }
-        journal.write(&lines)?;
-        sync_directory(directory)?;
-        Ok((journal, Permit { _made_here: () }))
+        match journal
+            .write(&lines)
+            .and_then(|()| sync_directory(directory))
+        {
+            Ok(()) => Ok((journal, Permit { _made_here: () })),
+            Err(error) => {
+                let _ = forget(&journal.path); // else it would forbid every later drill
+                Err(error)
+            }
+        }
     }
 
     /// Takes over the journal of a drill whose agent is gone; waits up to `patience` for the lock.
@@ -231,6 +238,15 @@ fn lock(file: &File, path: &Path, patience: Duration) -> Result<(), Error> {
             }
         }
     }
+}
+
+/// Deletes a journal that never gave a permit.
+pub fn forget(path: &Path) -> Result<(), Error> {
+    std::fs::remove_file(path).map_err(|cause| Error::File {
+        what: "delete",
+        path: path.to_owned(),
+        cause,
+    })
 }
 
 /// Deletes all but the last closed, sound journals. Whatever cannot be read stays.

@@ -1,6 +1,7 @@
 //! The one task that holds the kernel socket and the drill; everyone else asks it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use wire::{Claim, Event, State};
@@ -11,7 +12,7 @@ use crate::drill::{self, Armed, Drill, Firing, Order, Reverted, describe};
 use crate::guardian::{self, Guardian};
 use crate::guards::Identity;
 use crate::journal;
-use crate::revert::{self, Outcome};
+use crate::revert::{self, Outcome, take_over_all};
 
 /// Everything that only this task may do.
 pub enum Request {
@@ -143,7 +144,7 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// Reverts every open journal, before anyone can ask for anything.
+    /// `found` is what reverting every open journal came to, before anyone could ask for anything.
     pub fn begin(
         me: Identity,
         port: u16,
@@ -362,17 +363,7 @@ impl Owner {
             None => {
                 // Try again what an earlier revert could not do, and look.
                 let hands = &mut self.hands;
-                let mut outcome = Outcome::scan(hands);
-                match revert::unfinished(&self.state) {
-                    Ok(open) => outcome.residue.extend(open),
-                    Err(error) => {
-                        outcome.verified = false;
-                        outcome.residue.push(error.to_string());
-                    }
-                }
-                if let Some((_, _, last)) = self.last.as_ref().filter(|(name, ..)| name == drill) {
-                    outcome.drifted.clone_from(&last.drifted);
-                }
+                let outcome = take_over_all(&self.state, Duration::ZERO, hands, "revert");
                 let residue = outcome.residue.clone();
                 self.shown.send_modify(|shown| shown.residue = residue);
                 Ok(outcome)
@@ -401,7 +392,7 @@ impl Owner {
             State::Reverted,
             over.drill.clone(),
             Some(over.claim),
-            cause,
+            &over.cause,
             residue,
         );
         self.last = Some((over.drill, over.cause, over.outcome));

@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn bad_policies_are_no_policies() {
         for (bad, word) in [
-            ("", "allow"),
+            ("", "unexpected end"),
             ("allow: [firewall]\nlongest: 1h\n", "clients"),
             ("allow: [firewal]\nlongest: 1h\nclients: [c]\n", "firewal"),
             ("allow: [firewall]\nlongest: 5\nclients: [c]\n", "duration"),

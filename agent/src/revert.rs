@@ -63,22 +63,24 @@ pub fn revert(
     cause: &str,
 ) -> Outcome {
     let mut failures = Vec::new();
+    let mut records = Vec::new();
     for intent in intents.iter().rev() {
-        let record = match intent.undo.undo(hands, permit) {
-            Ok(()) => Record::Undone {
-                index: intent.index,
-            },
+        let index = intent.index;
+        records.push(match intent.undo.undo(hands, permit) {
+            Ok(()) => Record::Undone { index },
             Err(error) => {
                 failures.push(format!("step {}: {error}", intent.step));
                 Record::UndoFailed {
-                    index: intent.index,
+                    index,
                     why: error.to_string(),
                 }
             }
-        };
-        // The way back does not wait for the disk: an undo is idempotent and may come again.
+        });
+    }
+    // Only now: the way back does not wait for the disk; an undo is idempotent and may come again.
+    for record in records {
         if let Err(error) = journal.append(&record) {
-            tracing::warn!(%drill, %error, "undo goes on without its journal");
+            tracing::warn!(%drill, %error, "undone without its journal");
         }
     }
     let mut outcome = Outcome::scan(hands);
@@ -110,6 +112,11 @@ pub fn take_over(
     cause: &str,
 ) -> Result<Option<Outcome>, journal::Error> {
     let (mut journal, contents, permit) = Journal::reopen(path, patience)?;
+    if contents.sound_length == 0 {
+        // A crash before the first record: no permit was ever given.
+        journal::forget(path)?;
+        return Ok(None);
+    }
     if contents.closed && !contents.corrupt {
         return Ok(None);
     }

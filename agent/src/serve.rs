@@ -69,6 +69,10 @@ pub enum Error {
     NoPort,
     #[error("cannot watch for signals: {0}")]
     Signals(io::Error),
+    #[error(
+        "the task that holds the drill died; the kernel deletes its tables when this process ends"
+    )]
+    OwnerDied,
     #[error("the server failed: {0}; everything was reverted")]
     Server(#[from] tonic::transport::Error),
 }
@@ -92,7 +96,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let port = options.listen.port();
     let state = options.state_dir.clone();
     let (owner, task) = Owner::begin(me.clone(), port, state, hands, found);
-    let task = tokio::spawn(task);
+    let mut task = tokio::spawn(task);
     let service = Service::new(me, options.policy.clone(), owner.clone());
     let listener = tokio::select! {
         listener = listen(options.listen) => listener?,
@@ -106,13 +110,15 @@ pub async fn run(options: Options) -> Result<(), Error> {
         .add_service(AgentServer::new(service).max_decoding_message_size(PLAN_BYTES_MOST))
         .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
     let result = tokio::select! {
-        result = server => result,
+        result = server => result.map_err(Error::Server),
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
+        // Only a panic ends it: with it went the socket, and so the tables; the guardian does the rest.
+        _ = &mut task => return Err(Error::OwnerDied),
     };
     owner.stop().await;
     let _ = task.await;
-    Ok(result?)
+    result
 }
 
 /// Only clients with a certificate of the one CA get through; there is no plain mode.

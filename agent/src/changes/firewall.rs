@@ -38,7 +38,7 @@ const ARPHRD_LOOPBACK: u16 = 772;
 pub struct Undo {
     /// inet and netdev, as far as the direction needs them.
     pub tables: Vec<Table>,
-    /// Devices whose egress is cut; ones that come later are not, and are reported as drift.
+    /// Devices whose egress is cut; ones that come later are not, and the end of the drill says so.
     pub devices: Vec<String>,
     pub management: Management,
 }
@@ -164,7 +164,7 @@ impl Reversible for FirewallCut {
         failed.map_or(Ok(()), Err)
     }
 
-    fn drifted(undo: &Undo) -> Vec<String> {
+    fn gaps(undo: &Undo) -> Vec<String> {
         if undo.table(Family::Netdev).is_none() {
             return Vec::new();
         }

@@ -292,9 +292,13 @@ impl Socket {
                     }
                     torn |= message.flags & NLM_F_DUMP_INTR != 0;
                     match message.kind {
-                        NLMSG_DONE => done = true,
-                        NLMSG_ERROR => {
+                        // Both begin with an errno, negative or 0.
+                        NLMSG_DONE | NLMSG_ERROR => {
+                            done = true;
                             let (errno, text) = message.error()?;
+                            if errno == 0 {
+                                return Ok(());
+                            }
                             let errno = Errno::from_raw(errno);
                             let refusal = Refusal {
                                 index: None,

@@ -9,7 +9,7 @@ use std::sync::mpsc;
 
 pub use agent::{AgentProcess, Pki, guardian_of};
 pub use client::{Client, PORT, boottime, cut, others, plan, step, words};
-pub use traffic::{Echo, Reach, UdpPath, tcp, tcp_from, udp};
+pub use traffic::{ECHO, Echo, Reach, UdpPath, tcp, tcp_from, udp};
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -33,6 +33,10 @@ impl Namespace {
             tid: told.recv().unwrap(),
         };
         namespace.ip("link set lo up");
+        // Else a router sends no neighbour solicitation until its link-local address is checked.
+        for key in ["all/accept_dad", "default/accept_dad"] {
+            namespace.sysctl(&format!("net/ipv6/conf/{key}"), "0");
+        }
         namespace
     }
 

@@ -184,7 +184,7 @@ pub fn cut(peers: &[&str], direction: Direction) -> Change {
     let all_but = peers.first().is_some_and(|peer| peer.starts_with('!'));
     let prefixes = peers
         .iter()
-        .map(|peer| peer.trim_start_matches('!').parse().unwrap());
+        .map(|peer| prefix(peer.trim_start_matches('!')));
     let prefixes = prefixes.collect();
     let peers = if all_but {
         Peers::AllBut(prefixes)
@@ -192,6 +192,11 @@ pub fn cut(peers: &[&str], direction: Direction) -> Change {
         Peers::Only(prefixes)
     };
     Change::Firewall(FirewallCut { peers, direction })
+}
+
+fn prefix(text: &str) -> ipnet::IpNet {
+    text.parse()
+        .unwrap_or_else(|_| text.parse::<std::net::IpAddr>().unwrap().into())
 }
 
 /// A step on the target, at node `n1` of cell `a`.
