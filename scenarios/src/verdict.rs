@@ -1,5 +1,36 @@
 //! The verdict: one pure function of the recorded history; no evidence is never a pass.
 
+mod bet;
+mod control;
+mod entrypoint;
+mod evidence;
+mod findings;
+mod frame;
+mod integrity;
+pub mod interval;
+mod judge;
+mod others;
+pub mod power;
+mod replay;
+mod target;
+mod watch;
+pub mod windows;
+
+#[cfg(test)]
+mod drill;
+#[cfg(test)]
+mod integrity_tests;
+#[cfg(test)]
+mod judge_tests;
+#[cfg(test)]
+mod mutation_tests;
+#[cfg(test)]
+mod watch_tests;
+
+pub use judge::judge;
+pub use target::{SETTLE_BLOCKS, settle_deadline_ms, settled, target_settled};
+pub use watch::{NotReady, Watch};
+
 use serde::{Deserialize, Serialize};
 
 /// How a drill ended, worst first.
@@ -50,10 +81,15 @@ pub struct Row {
     pub total: u64,
     pub base_bad: u64,
     pub base_total: u64,
-    /// Difference of the bad rates and its limits, as fractions.
+    /// Difference of the bad rates, as a fraction.
     pub d: f64,
+    /// Proved to be at least this: dispersion allowed for, at the level of the row's claim.
     pub l: f64,
+    /// Proved to be less than this, at alpha.
     pub u: f64,
+    /// Fortune of the online abort after the last block; absent where it does not bet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub e_value: Option<f64>,
     /// First alarm of the online abort, ms since the drill began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alarm_ms: Option<u64>,
@@ -69,6 +105,15 @@ pub enum Window {
     Fault,
     /// From the end of the fault to the end of the watch (target: after settling).
     After,
+}
+
+impl Window {
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Window::Fault => "in the fault window",
+            Window::After => "after the fault",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

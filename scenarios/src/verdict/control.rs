@@ -1,0 +1,82 @@
+//! The prober judged first: a control stream that alarms, is blind or is worse than its baseline.
+
+use super::evidence::Span;
+use super::findings::{Findings, percent, seconds};
+use super::frame::Frame;
+use super::replay::Replay;
+use super::{Class, Outcome, Row, Window};
+use crate::history::{AlarmCause, Role, Stream};
+
+/// Rows of all controls, and whether the prober was sound all the time.
+pub(super) fn rows(
+    frame: &Frame<'_>,
+    replay: Option<&Replay>,
+    findings: &mut Findings,
+) -> (Vec<Row>, bool) {
+    let mut rows = Vec::new();
+    for stream in frame.evidence.with_role(Role::Control) {
+        let fault = Span {
+            from: frame.fire,
+            to: frame.fault_end.min(frame.end),
+        };
+        let after = Span {
+            from: frame.fault_end,
+            to: frame.end,
+        };
+        rows.push(row(frame, stream, Window::Fault, fault, replay, findings));
+        if after.from < after.to {
+            rows.push(row(frame, stream, Window::After, after, replay, findings));
+        }
+    }
+    let sound = rows.iter().all(|row| row.class == Class::Sound);
+    (rows, sound)
+}
+
+fn row<'a>(
+    frame: &Frame<'a>,
+    stream: &'a Stream,
+    window: Window,
+    span: Span,
+    replay: Option<&Replay>,
+    findings: &mut Findings,
+) -> Row {
+    let claim = frame.claim(stream, window, span, false);
+    let mut notes = frame.gaps(&claim);
+    let alarm = replay.and_then(|r| {
+        let mut alarms = r.alarms.iter().filter(|a| a.stream == stream.name);
+        alarms.find(|a| (a.at_ms <= frame.fault_end) == (window == Window::Fault))
+    });
+    if let Some(alarm) = alarm {
+        let when = seconds(alarm.at_ms, frame.fire);
+        notes.push(match alarm.cause {
+            AlarmCause::Blind => format!("blind from block to block, stopped {when} after fire"),
+            _ => format!("alarmed {when} after fire"),
+        });
+    }
+    let l = claim.lower(frame.alpha());
+    if l > frame.margin() {
+        notes.push(format!(
+            "worse than its baseline by at least {}",
+            percent(l)
+        ));
+    }
+    let class = if notes.is_empty() {
+        Class::Sound
+    } else {
+        Class::Unsound
+    };
+    if class == Class::Unsound {
+        findings.add(
+            Outcome::Inconclusive,
+            format!(
+                "the prober cannot be trusted: {} {}",
+                stream.name,
+                notes.join("; ")
+            ),
+        );
+    }
+    let mut row = frame.row(&claim, class, frame.alpha(), notes);
+    row.alarm_ms = alarm.map(|a| a.at_ms);
+    row.e_value = replay.and_then(|r| r.e_value(&stream.name));
+    row
+}

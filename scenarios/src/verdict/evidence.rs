@@ -1,0 +1,342 @@
+//! A history sorted for judging: marks, blocks by stream and time, and what is wrong with it.
+
+use std::collections::BTreeMap;
+
+use super::interval::Sample;
+use crate::history::{
+    AgentEvent, Alarm, Block, HISTORY_FORMAT, Header, Interrupted, Judgement, Ledger, Phase,
+    Record, Residue, Role, Stream,
+};
+
+/// A drill of more blocks than this is not believed (11 days of seconds).
+const MAX_BLOCKS: u64 = 1_000_000;
+
+/// Everything that the verdict is made from.
+pub(super) struct Evidence<'a> {
+    pub header: &'a Header,
+    pub before: Option<u64>,
+    pub thresholds: Option<u64>,
+    pub fire: Option<u64>,
+    pub reverted: Option<u64>,
+    pub ended: Option<u64>,
+    pub blocks: BTreeMap<&'a str, BTreeMap<u64, &'a Block>>,
+    pub alarms: Vec<&'a Alarm>,
+    pub ledgers: Vec<&'a Ledger>,
+    pub residues: Vec<&'a Residue>,
+    pub agents: Vec<&'a AgentEvent>,
+    pub interrupted: Vec<&'a Interrupted>,
+    /// Contradictions in the history, in plain words; any of them denies a pass.
+    pub damage: Vec<String>,
+}
+
+/// Blocks that start in `[from, to)`, ms since the drill began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    pub from: u64,
+    pub to: u64,
+}
+
+/// What one stream showed in one span.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tally {
+    pub bad: u64,
+    pub valid: u64,
+    pub scheduled: u64,
+    /// (bad, valid) of every block.
+    pub pairs: Vec<(u32, u32)>,
+    /// Blocks that should be there and are not.
+    pub missing: u64,
+    /// Blocks of the span, there or not.
+    pub expected: u64,
+    pub blind: u64,
+    /// Start of the first block with at least half of its probes bad.
+    pub episode_ms: Option<u64>,
+}
+
+impl Tally {
+    pub fn sample(&self) -> Sample {
+        Sample::new(self.bad, self.valid)
+    }
+}
+
+impl<'a> Evidence<'a> {
+    /// Fails, in plain words, only where nothing at all can be read from the history.
+    pub fn read(records: &'a [Record]) -> Result<Evidence<'a>, String> {
+        let Some(Record::Header(header)) = records.first() else {
+            return Err("the history does not begin with a header".into());
+        };
+        if header.format != HISTORY_FORMAT {
+            return Err(format!(
+                "the history has format {}, this cellwall reads {HISTORY_FORMAT}",
+                header.format
+            ));
+        }
+        if let Some(why) = unusable(&header.judgement) {
+            return Err(why);
+        }
+        let mut evidence = Evidence {
+            header,
+            before: None,
+            thresholds: None,
+            fire: None,
+            reverted: None,
+            ended: None,
+            blocks: header
+                .streams
+                .iter()
+                .map(|s| (s.name.as_str(), BTreeMap::new()))
+                .collect(),
+            alarms: Vec::new(),
+            ledgers: Vec::new(),
+            residues: Vec::new(),
+            agents: Vec::new(),
+            interrupted: Vec::new(),
+            damage: Vec::new(),
+        };
+        if evidence.blocks.len() != header.streams.len() {
+            evidence
+                .damage
+                .push("two streams of the header have the same name".into());
+        }
+        for record in &records[1..] {
+            evidence.take(record);
+        }
+        evidence.check_marks();
+        let last = evidence.last_block_end().max(evidence.ended.unwrap_or(0));
+        if last / header.judgement.block_ms > MAX_BLOCKS {
+            return Err(format!(
+                "the history claims to last more than {MAX_BLOCKS} blocks"
+            ));
+        }
+        Ok(evidence)
+    }
+
+    fn take(&mut self, record: &'a Record) {
+        match record {
+            Record::Header(_) => self.damage.push("the history has a second header".into()),
+            Record::Phase(mark) => {
+                let slot = match mark.phase {
+                    Phase::Before => &mut self.before,
+                    Phase::Thresholds => &mut self.thresholds,
+                    Phase::Fire => &mut self.fire,
+                    Phase::Reverted => &mut self.reverted,
+                    Phase::End => &mut self.ended,
+                };
+                if slot.is_some() {
+                    self.damage
+                        .push(format!("the mark {:?} is there twice", mark.phase));
+                } else {
+                    *slot = Some(mark.at_ms);
+                }
+            }
+            Record::Block(block) => self.take_block(block),
+            Record::Alarm(alarm) => self.alarms.push(alarm),
+            Record::Ledger(ledger) => self.ledgers.push(ledger),
+            Record::Residue(residue) => self.residues.push(residue),
+            Record::Agent(event) => self.agents.push(event),
+            Record::Interrupted(interrupted) => self.interrupted.push(interrupted),
+            Record::Sample(_) | Record::Verdict(_) => {}
+        }
+    }
+
+    fn take_block(&mut self, block: &'a Block) {
+        let name = block.stream.as_str();
+        let at = block.start_ms;
+        if !at.is_multiple_of(self.header.judgement.block_ms) {
+            self.damage.push(format!(
+                "{name}: the block at {at} ms is not on the block grid"
+            ));
+        } else if block.bad > block.valid || block.valid > block.scheduled {
+            self.damage.push(format!(
+                "{name}: the block at {at} ms has impossible counts"
+            ));
+        } else {
+            match self.blocks.get_mut(name) {
+                None => self
+                    .damage
+                    .push(format!("{name}: blocks of a stream not in the header")),
+                Some(blocks) => {
+                    if blocks.insert(at, block).is_some() {
+                        self.damage
+                            .push(format!("{name}: the block at {at} ms is there twice"));
+                    }
+                }
+            }
+        }
+    }
+
+    fn check_marks(&mut self) {
+        let block_ms = self.header.judgement.block_ms;
+        if self.fire.is_some_and(|fire| !fire.is_multiple_of(block_ms)) {
+            self.damage.push("fire was not on a block boundary".into());
+        }
+        let marks: Vec<u64> = [
+            self.before,
+            self.thresholds,
+            self.fire,
+            self.reverted,
+            self.ended,
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if marks.windows(2).any(|pair| pair[0] > pair[1]) {
+            self.damage
+                .push("the marks of the drill are out of order".into());
+        }
+        self.damage.dedup();
+    }
+
+    fn last_block_end(&self) -> u64 {
+        let last = self
+            .blocks
+            .values()
+            .filter_map(|b| b.keys().next_back())
+            .max();
+        last.map_or(0, |start| start.saturating_add(self.block_ms()))
+    }
+
+    pub fn block_ms(&self) -> u64 {
+        self.header.judgement.block_ms
+    }
+
+    /// End of the watch on the block grid: the End mark, else where the blocks end.
+    pub fn end(&self) -> u64 {
+        let end = self.ended.unwrap_or_else(|| self.last_block_end());
+        end / self.block_ms() * self.block_ms()
+    }
+
+    /// When the plan's last step was to end, ms since the drill began.
+    pub fn planned_end(&self, fire: u64) -> u64 {
+        let steps = self.header.plan.steps.iter();
+        let longest = steps
+            .map(|s| s.at_ms.saturating_add(s.duration_ms))
+            .max()
+            .unwrap_or(0);
+        fire.saturating_add(longest)
+    }
+
+    /// Where a stream's baseline begins; streams without a declared slo need the threshold first.
+    pub fn baseline_from(&self, stream: &Stream) -> Option<u64> {
+        if stream.slo_ms.is_some() {
+            self.before
+        } else {
+            self.thresholds
+        }
+    }
+
+    /// The baseline of a stream: up to fire, or up to its last block before there is a mark.
+    pub fn baseline(&self, stream: &Stream) -> Tally {
+        let Some(from) = self.baseline_from(stream) else {
+            return Tally::default();
+        };
+        let last = self
+            .blocks
+            .get(stream.name.as_str())
+            .and_then(|b| b.keys().next_back());
+        let to = self
+            .fire
+            .or_else(|| last.map(|start| start.saturating_add(self.block_ms())));
+        self.tally(
+            stream,
+            Span {
+                from,
+                to: to.unwrap_or(from),
+            },
+        )
+    }
+
+    pub fn tally(&self, stream: &Stream, span: Span) -> Tally {
+        let block_ms = self.block_ms();
+        let (from, to) = (span.from.div_ceil(block_ms), span.to.div_ceil(block_ms));
+        let mut tally = Tally {
+            expected: to.saturating_sub(from),
+            ..Tally::default()
+        };
+        tally.missing = tally.expected;
+        let Some(blocks) = self.blocks.get(stream.name.as_str()) else {
+            return tally;
+        };
+        if span.from >= span.to {
+            return tally;
+        }
+        for (start, block) in blocks.range(span.from..span.to) {
+            tally.missing = tally.missing.saturating_sub(1);
+            tally.bad += u64::from(block.bad);
+            tally.valid += u64::from(block.valid);
+            tally.scheduled += u64::from(block.scheduled);
+            tally.pairs.push((block.bad, block.valid));
+            tally.blind += u64::from(is_blind(stream, block_ms, block));
+            if tally.episode_ms.is_none() && block_is_half_bad(block) {
+                tally.episode_ms = Some(*start);
+            }
+        }
+        tally
+    }
+
+    pub fn with_role(&self, role: Role) -> impl Iterator<Item = &'a Stream> {
+        self.header
+            .streams
+            .iter()
+            .filter(move |stream| stream.role == role)
+    }
+}
+
+/// Words if the parameters cannot be used; then there is no verdict but "inconclusive".
+fn unusable(judgement: &Judgement) -> Option<String> {
+    let fraction = |x: f64| x > 0.0 && x < 1.0;
+    let good = fraction(judgement.alpha)
+        && fraction(judgement.margin)
+        && judgement.effective_min >= 0.0
+        && judgement.effective_min < 1.0
+        && judgement.block_ms > 0;
+    (!good).then(|| "the header's judgement is out of range (alpha, margin, block length)".into())
+}
+
+/// `ENTRYPOINT@CELL`: gets as many probes as DNS pointed to the cell.
+pub(super) fn is_attributed(stream: &Stream) -> bool {
+    stream.name.contains('@')
+}
+
+/// Expected probes in one block.
+pub(super) fn expected_per_block(stream: &Stream, block_ms: u64) -> f64 {
+    let expected = stream.rate * block_ms as f64 / 1000.0;
+    if expected.is_finite() {
+        expected.max(0.0)
+    } else {
+        0.0
+    }
+}
+
+/// Fewer than half of the probes that should be here. Attributed streams are drawn by DNS: there a
+/// block is blind only if chance would not leave so few (Poisson tail of 1 in 10,000).
+pub(super) fn is_blind(stream: &Stream, block_ms: u64, block: &Block) -> bool {
+    let expected = expected_per_block(stream, block_ms);
+    let (valid, scheduled) = (u64::from(block.valid), u64::from(block.scheduled));
+    if valid == 0 || valid * 2 < scheduled {
+        return true;
+    }
+    if is_attributed(stream) {
+        return (valid as f64) < expected / 2.0 && rarer_than_chance(valid, expected);
+    }
+    // Whole probes: 2.5 expected may fall as 2 and 3.
+    (valid * 2) < expected as u64
+}
+
+/// Whether a Poisson count of mean `expected` is `count` or less at most once in 10,000 times.
+fn rarer_than_chance(count: u64, expected: f64) -> bool {
+    if expected > 500.0 {
+        return true; // below half of 500 is more than 11 standard deviations away
+    }
+    let mut term = (-expected).exp();
+    let mut sum = term;
+    for k in 1..=count {
+        term *= expected / k as f64;
+        sum += term;
+    }
+    sum <= 1e-4
+}
+
+pub(super) fn block_is_half_bad(block: &Block) -> bool {
+    block.valid > 0 && u64::from(block.bad) * 2 >= u64::from(block.valid)
+}

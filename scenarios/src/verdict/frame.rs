@@ -1,0 +1,216 @@
+//! The windows of one drill, and what keeps a window from being evidence of isolation.
+
+use super::evidence::{Evidence, Span, Tally, expected_per_block, is_attributed};
+use super::findings::percent;
+use super::interval::{self, Difference, floor_n0};
+use super::{Class, Row, Window};
+use crate::history::Stream;
+
+/// Share of the scheduled probes that must be valid in every window.
+const COVERAGE_MIN: f64 = 0.95;
+
+/// Note of a window that was not seen to its planned end.
+pub(super) const TRUNCATED: &str = "truncated: the drill was stopped before this window's end";
+
+/// Times in ms since the drill began.
+pub(super) struct Frame<'a> {
+    pub evidence: &'a Evidence<'a>,
+    pub fire: u64,
+    /// When the plan's last step was to end.
+    pub fault_end: u64,
+    /// End of the watch, on the block grid.
+    pub end: u64,
+    /// First alarm or interruption: no window that reaches beyond it was seen to its planned end.
+    pub stop: Option<u64>,
+}
+
+/// One window of one stream, ready to be compared with the stream's baseline.
+pub(super) struct Claim<'a> {
+    pub stream: &'a Stream,
+    pub window: Window,
+    pub span: Span,
+    pub now: Tally,
+    pub base: Tally,
+    pub truncated: bool,
+}
+
+impl<'a> Frame<'a> {
+    pub fn claim(
+        &self,
+        stream: &'a Stream,
+        window: Window,
+        span: Span,
+        truncated: bool,
+    ) -> Claim<'a> {
+        Claim {
+            stream,
+            window,
+            span,
+            now: self.evidence.tally(stream, span),
+            base: self.evidence.baseline(stream),
+            truncated,
+        }
+    }
+
+    pub fn alpha(&self) -> f64 {
+        self.evidence.header.judgement.alpha
+    }
+
+    pub fn margin(&self) -> f64 {
+        self.evidence.header.judgement.margin
+    }
+
+    /// Whether the fault ran to its planned end before anything stopped the drill.
+    pub fn fault_was_whole(&self) -> bool {
+        self.stop.is_none_or(|stop| stop >= self.fault_end)
+    }
+
+    /// Consecutive windows that cover `span`, none longer than the stream's baseline (which must
+    /// hold at least as many probes); the last one ends with the span and may overlap the one
+    /// before. An empty span gives one empty window, which proves nothing.
+    pub fn sub_windows(&self, stream: &Stream, span: Span) -> Vec<Span> {
+        let block_ms = self.evidence.block_ms();
+        let from = span.from.div_ceil(block_ms).saturating_mul(block_ms);
+        let length = self
+            .evidence
+            .baseline(stream)
+            .expected
+            .saturating_mul(block_ms);
+        if length == 0 || from.saturating_add(length) >= span.to {
+            return vec![Span { from, ..span }];
+        }
+        let mut windows = Vec::new();
+        let mut start = from;
+        while start + length < span.to {
+            windows.push(Span {
+                from: start,
+                to: start + length,
+            });
+            start += length;
+        }
+        windows.push(Span {
+            from: span.to - length,
+            to: span.to,
+        });
+        windows
+    }
+
+    /// What keeps a claim from "proved within the margin"; empty if it is proved.
+    pub fn obstacles(&self, claim: &Claim<'_>) -> Vec<String> {
+        if claim.truncated {
+            return vec![TRUNCATED.into()];
+        }
+        let mut notes = self.gaps(claim);
+        let n0 = floor_n0(self.alpha(), self.margin());
+        let counted = claim.now.valid.min(claim.base.valid);
+        if claim.now.expected > claim.base.expected {
+            notes.push(format!(
+                "the window has {} blocks, its baseline only {}",
+                claim.now.expected, claim.base.expected
+            ));
+        }
+        if counted < n0 {
+            notes.push(format!(
+                "too few probes: {counted} of the {n0} that a proof needs"
+            ));
+        }
+        if let Some(at) = claim.now.episode_ms {
+            let at = super::findings::seconds(at, self.fire);
+            notes.push(format!(
+                "an episode: half or more of the block {at} after fire was bad"
+            ));
+        }
+        let u = self.isolation_u(claim);
+        // Asked this way round: whatever does not compare must not pass.
+        let within = u < self.margin();
+        if !within {
+            let margin = percent(self.margin());
+            notes.push(format!("U {} is not below the margin {margin}", percent(u)));
+        }
+        notes
+    }
+
+    /// Missing blocks and too few valid probes, in the window and in its baseline.
+    pub fn gaps(&self, claim: &Claim<'_>) -> Vec<String> {
+        let mut notes = Vec::new();
+        for (tally, what) in [(&claim.now, "window"), (&claim.base, "baseline")] {
+            if tally.expected == 0 {
+                notes.push(format!("the {what} is empty"));
+                continue;
+            }
+            if tally.missing > 0 {
+                notes.push(format!(
+                    "{} blocks of the {what} are missing",
+                    tally.missing
+                ));
+            }
+            let covered = self.coverage(claim.stream, tally);
+            if covered < COVERAGE_MIN {
+                notes.push(format!(
+                    "only {} of the {what}'s probes count",
+                    percent(covered)
+                ));
+            }
+        }
+        notes
+    }
+
+    /// Valid probes of those that should have been sent; the schedule itself may have been lost.
+    fn coverage(&self, stream: &Stream, tally: &Tally) -> f64 {
+        let mut planned = tally.scheduled as f64;
+        if !is_attributed(stream) {
+            let per_block = expected_per_block(stream, self.evidence.block_ms());
+            planned = planned.max((per_block * tally.expected as f64).floor());
+        }
+        if planned > 0.0 {
+            tally.valid as f64 / planned
+        } else {
+            0.0
+        }
+    }
+
+    /// `U` for the proof of isolation. A window with more probes than its baseline (DNS drew more,
+    /// users of the fallen cell moved here) counts only as many: n_b >= n_f holds by giving away.
+    fn isolation_u(&self, claim: &Claim<'_>) -> f64 {
+        let base = claim.base.sample();
+        interval::upper(claim.now.sample().at_most(base.total), base, self.alpha())
+    }
+
+    /// D, the proof of degradation L at `level` (deflated by dispersion), and U at alpha.
+    pub fn limits(&self, claim: &Claim<'_>, level: f64) -> Difference {
+        let (now, base) = (claim.now.sample(), claim.base.sample());
+        let d = interval::difference(now, base, self.alpha()).d;
+        Difference {
+            d,
+            l: claim.lower(level),
+            u: self.isolation_u(claim),
+        }
+    }
+
+    pub fn row(&self, claim: &Claim<'_>, class: Class, level: f64, notes: Vec<String>) -> Row {
+        let Difference { d, l, u } = self.limits(claim, level);
+        Row {
+            stream: claim.stream.name.clone(),
+            window: claim.window,
+            class,
+            bad: claim.now.bad,
+            total: claim.now.valid,
+            base_bad: claim.base.bad,
+            base_total: claim.base.valid,
+            d,
+            l,
+            u,
+            e_value: None,
+            alarm_ms: None,
+            notes,
+        }
+    }
+}
+
+impl Claim<'_> {
+    /// `L` at a level, with both samples worth fewer probes where their blocks are bursty.
+    pub fn lower(&self, level: f64) -> f64 {
+        let deflated = |tally: &Tally| tally.sample().deflated(interval::dispersion(&tally.pairs));
+        interval::lower(deflated(&self.now), deflated(&self.base), level)
+    }
+}

@@ -1,0 +1,211 @@
+//! Streams that must not notice, from fire to the end of the watch, without a gap.
+
+use super::evidence::Span;
+use super::findings::{Findings, percent, seconds};
+use super::frame::{Claim, Frame, TRUNCATED};
+use super::interval::holm;
+use super::replay::Replay;
+use super::{Class, Outcome, Row, Window};
+use crate::history::{Role, Stream};
+
+/// One row per stream and window; the worst sub-window stands for its window.
+pub(super) fn rows(frame: &Frame<'_>, replay: Option<&Replay>, prober_sound: bool) -> Vec<Row> {
+    let streams: Vec<&Stream> = frame.evidence.with_role(Role::Other).collect();
+    let claims: Vec<Claim<'_>> = streams
+        .iter()
+        .flat_map(|stream| claims_of(frame, stream, replay))
+        .collect();
+    let whole: Vec<usize> = (0..claims.len())
+        .filter(|&i| !claims[i].truncated)
+        .collect();
+    let mut degraded = vec![false; claims.len()];
+    if prober_sound && replay.is_some() {
+        let proved = holm(whole.len(), frame.alpha(), |i, level| {
+            claims[whole[i]].lower(level) > frame.margin()
+        });
+        for (i, held) in whole.iter().zip(proved) {
+            degraded[*i] = held;
+        }
+    }
+    let level = frame.alpha() / whole.len().max(streams.len()).max(1) as f64;
+    let mut rows: Vec<Row> = Vec::new();
+    for (claim, degraded) in claims.iter().zip(degraded) {
+        let row = judge_claim(frame, claim, replay, degraded, level);
+        match rows
+            .iter_mut()
+            .find(|r| r.stream == row.stream && r.window == row.window)
+        {
+            Some(known) if is_worse(&row, known) => *known = row,
+            Some(_) => {}
+            None => rows.push(row),
+        }
+    }
+    rows
+}
+
+fn claims_of<'a>(frame: &Frame<'a>, stream: &'a Stream, replay: Option<&Replay>) -> Vec<Claim<'a>> {
+    let fault = Span {
+        from: frame.fire,
+        to: frame.fault_end,
+    };
+    let after = Span {
+        from: frame.fault_end,
+        to: frame.end,
+    };
+    let own_alarm = replay.and_then(|r| r.degraded(&stream.name));
+    let cut = |span: Span, stop: u64| Span {
+        to: stop.max(own_alarm.unwrap_or(0)).min(span.to),
+        ..span
+    };
+    match frame.stop {
+        Some(stop) if stop < frame.fault_end => {
+            vec![frame.claim(stream, Window::Fault, cut(fault, stop), true)]
+        }
+        Some(stop) => vec![
+            frame.claim(stream, Window::Fault, fault, false),
+            frame.claim(stream, Window::After, cut(after, stop), true),
+        ],
+        None => {
+            let mut claims = vec![frame.claim(stream, Window::Fault, fault, false)];
+            for span in frame.sub_windows(stream, after) {
+                claims.push(frame.claim(stream, Window::After, span, false));
+            }
+            claims
+        }
+    }
+}
+
+fn judge_claim(
+    frame: &Frame<'_>,
+    claim: &Claim<'_>,
+    replay: Option<&Replay>,
+    degraded: bool,
+    level: f64,
+) -> Row {
+    // An alarm belongs to the window in which it spoke; in a truncated fault there is only one.
+    let alarm = replay
+        .and_then(|r| r.degraded(&claim.stream.name))
+        .filter(|at| {
+            let in_fault = *at <= frame.fault_end || !frame.fault_was_whole();
+            in_fault == (claim.window == Window::Fault)
+        });
+    let mut notes = Vec::new();
+    if claim.window == Window::After && !claim.truncated && claim.span.from > frame.fault_end {
+        notes.push(format!(
+            "judged in parts; the worst is {} to {} after fire",
+            seconds(claim.span.from, frame.fire),
+            seconds(claim.span.to, frame.fire)
+        ));
+    }
+    let class = if alarm.is_some() || degraded {
+        Class::Degraded
+    } else {
+        let obstacles = frame.obstacles(claim);
+        let class = if obstacles.is_empty() {
+            Class::Isolated
+        } else {
+            Class::Inconclusive
+        };
+        notes.extend(obstacles);
+        class
+    };
+    if claim.now.blind > 0 {
+        notes.push(format!("{} blind blocks", claim.now.blind));
+    }
+    let mut row = frame.row(claim, class, level, notes);
+    if class != Class::Degraded && row.l > 0.0 {
+        row.notes
+            .push("suspect: worse than its baseline, if perhaps by less than the margin".into());
+    }
+    row.alarm_ms = alarm;
+    row.e_value = replay.and_then(|r| r.e_value(&claim.stream.name));
+    row
+}
+
+fn is_worse(row: &Row, known: &Row) -> bool {
+    let rank = |row: &Row| match row.class {
+        Class::Degraded => 0,
+        Class::Isolated => 2,
+        _ => 1,
+    };
+    (rank(row), -row.u) < (rank(known), -known.u)
+}
+
+/// Who fell and when, then what could not be proved.
+pub(super) fn report(
+    frame: &Frame<'_>,
+    rows: &[Row],
+    replay: Option<&Replay>,
+    findings: &mut Findings,
+) {
+    let others = frame.evidence.with_role(Role::Other).count();
+    if replay.is_some_and(|r| r.common_cause(others)) {
+        findings.add(
+            Outcome::Fail,
+            format!(
+                "common cause: all {others} streams that must not notice fell in the same block; \
+                 look at what they share (router, DNS)"
+            ),
+        );
+    }
+    let mut fallen: Vec<&Row> = rows.iter().filter(|r| r.class == Class::Degraded).collect();
+    fallen.sort_by_key(|row| row.alarm_ms.unwrap_or(u64::MAX));
+    let mut told: Vec<String> = Vec::new();
+    for row in &fallen {
+        let who = owner(frame, row);
+        if told.contains(&who) {
+            continue;
+        }
+        let mut words = format!("{who} fell: {}", how(frame, row));
+        for other in fallen
+            .iter()
+            .filter(|r| r.stream != row.stream && owner(frame, r) == who)
+        {
+            words.push_str(&format!("; {}", how(frame, other)));
+        }
+        findings.add(Outcome::Fail, words);
+        told.push(who);
+    }
+    let mut open = Vec::new();
+    let mut last = "";
+    for row in rows.iter().filter(|r| r.class == Class::Inconclusive) {
+        // The first window of a stream says enough; what the stop cut off is told once, elsewhere.
+        if row.stream == last || row.notes.iter().any(|note| note == TRUNCATED) {
+            continue;
+        }
+        last = &row.stream;
+        let notes = row.notes.join("; ");
+        open.push(format!(
+            "{} {} not proved isolated: {notes}",
+            row.stream,
+            row.window.words()
+        ));
+    }
+    findings.add_some(Outcome::Inconclusive, open);
+}
+
+/// The cell of a stream, or the stream itself where it belongs to none (DNS answering).
+fn owner(frame: &Frame<'_>, row: &Row) -> String {
+    let stream = frame
+        .evidence
+        .header
+        .streams
+        .iter()
+        .find(|s| s.name == row.stream);
+    stream
+        .and_then(|s| s.cell.clone())
+        .unwrap_or_else(|| row.stream.clone())
+}
+
+fn how(frame: &Frame<'_>, row: &Row) -> String {
+    let when = match row.alarm_ms {
+        Some(at) => format!("{} after fire", seconds(at, frame.fire)),
+        None => row.window.words().into(),
+    };
+    format!(
+        "{} degraded {when} (D {}, L {})",
+        row.stream,
+        percent(row.d),
+        percent(row.l)
+    )
+}

@@ -1,0 +1,296 @@
+//! The online abort: the baseline gate before fire, then one look at every block after it.
+//!
+//! Make a `Watch` twice: before fire, where a refusal means that nothing is fired, and again when
+//! the last baseline block is closed, after the `Fire` mark is in the history; that one is exactly
+//! what the final verdict replays. Then give it every second since fire once, in order, when all
+//! streams have closed their block; a stream without a block in that second counts as blind.
+
+use super::bet::Bet;
+use super::evidence::{
+    Evidence, Tally, block_is_half_bad, expected_per_block, is_attributed, is_blind,
+};
+use crate::history::{Alarm, AlarmCause, Block, Record, Role, Stream};
+
+/// A cell whose baseline may be worse than this is ill already.
+const BASELINE_MAX: f64 = 0.05;
+/// Beyond this bad rate (baseline bound plus margin) the abort would be too slow.
+const P0_MAX: f64 = 0.10;
+/// Blind blocks in a row that stop the fault.
+const BLIND_RUN: u64 = 3;
+/// Share of an attributed stream's baseline blocks that may be blind, because DNS draws.
+const ATTRIBUTED_BLIND_MAX: f64 = 0.05;
+
+/// Why a drill must not be fired, or its history cannot be watched.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum NotReady {
+    #[error("{0}")]
+    Unreadable(String),
+    #[error("no stream must stay unharmed: there is nothing to prove; add a cell that survives")]
+    NoOthers,
+    #[error("no control stream: the prober cannot be judged; add references to the fleet")]
+    NoControl,
+    #[error("no probe {probe} of target cell {cell}: its degradation cannot be proved")]
+    NoTarget { cell: String, probe: String },
+    #[error("{stream}: less than one probe per block; raise its rate")]
+    TooSparse { stream: String },
+    #[error("{stream}: no baseline; the watch before fire gave no blocks that count")]
+    NoBaseline { stream: String },
+    #[error("{stream}: {blind} of {blocks} baseline blocks are blind; is the prober overloaded?")]
+    Blind {
+        stream: String,
+        blind: u64,
+        blocks: u64,
+    },
+    #[error(
+        "{stream}: {bad} of {total} baseline probes bad (may be {:.1} %, {:.0} % allowed); heal it first",
+        upper * 100.0, limit * 100.0
+    )]
+    BadBaseline {
+        stream: String,
+        bad: u64,
+        total: u64,
+        upper: f64,
+        limit: f64,
+    },
+    #[error("the prober itself: {0}")]
+    BadControl(Box<NotReady>),
+}
+
+/// State of the online abort of one drill.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    block_ms: u64,
+    fire: Option<u64>,
+    next_ms: Option<u64>,
+    streams: Vec<Watched>,
+    /// Once the prober is not to be trusted, nothing that it says about a cell counts.
+    prober_unsound: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Watched {
+    stream: Stream,
+    bet: Bet,
+    /// DNS stream of an attributed stream, which carries the evidence while it is itself bad.
+    dns: Option<String>,
+    blind_limit: u64,
+    blind_run: u64,
+    degraded: bool,
+    blind: bool,
+}
+
+impl Watch {
+    /// The baseline gate (verdict.md section 4, NOT_STARTED): header and baseline blocks so far.
+    pub fn new(records: &[Record]) -> Result<Watch, NotReady> {
+        let evidence = Evidence::read(records).map_err(NotReady::Unreadable)?;
+        Watch::from_evidence(&evidence)
+    }
+
+    pub(super) fn from_evidence(evidence: &Evidence<'_>) -> Result<Watch, NotReady> {
+        let others = evidence.with_role(Role::Other).count();
+        if others == 0 {
+            return Err(NotReady::NoOthers);
+        }
+        if evidence.with_role(Role::Control).next().is_none() {
+            return Err(NotReady::NoControl);
+        }
+        has_target(evidence)?;
+        let judgement = &evidence.header.judgement;
+        let (alpha, margin) = (judgement.alpha, judgement.margin);
+        let planned = judgement.planned_blocks;
+        let mut streams = Vec::new();
+        for stream in evidence.with_role(Role::Control) {
+            let base = gate(evidence, stream).map_err(|e| NotReady::BadControl(Box::new(e)))?;
+            let bet = Bet::on_control(base.sample(), alpha, margin, planned);
+            streams.push(Watched::new(stream, bet, judgement.block_ms));
+        }
+        for stream in evidence.with_role(Role::Target) {
+            gate(evidence, stream)?;
+        }
+        for stream in evidence.with_role(Role::Other) {
+            let base = gate(evidence, stream)?;
+            let bet = Bet::on_other(base.sample(), others, alpha, margin, planned);
+            if bet.p0() > P0_MAX {
+                return Err(bad_baseline(stream, &base, bet.p0(), P0_MAX));
+            }
+            streams.push(Watched::new(stream, bet, judgement.block_ms));
+        }
+        Ok(Watch {
+            block_ms: judgement.block_ms,
+            fire: evidence.fire,
+            next_ms: evidence.fire,
+            streams,
+            prober_unsound: false,
+        })
+    }
+
+    /// All blocks that start at `start_ms`, in any order; returns every stream that alarms now.
+    ///
+    /// Controls are judged first: if one alarms or is blind, only that is returned, and no cell is
+    /// called degraded from then on. A stream alarms once per cause. Seconds before fire, and
+    /// seconds given before, are ignored; seconds left out count as blind for every stream.
+    pub fn second<'b>(
+        &mut self,
+        start_ms: u64,
+        blocks: impl IntoIterator<Item = &'b Block>,
+    ) -> Vec<Alarm> {
+        if self.fire.is_some_and(|fire| start_ms < fire)
+            || self.next_ms.is_some_and(|next| start_ms < next)
+        {
+            return Vec::new();
+        }
+        let skipped = self
+            .next_ms
+            .map_or(0, |next| (start_ms - next) / self.block_ms);
+        self.next_ms = Some(start_ms.saturating_add(self.block_ms));
+        let blocks: Vec<&Block> = blocks
+            .into_iter()
+            .filter(|b| b.start_ms == start_ms)
+            .collect();
+        let find = |name: &str| blocks.iter().find(|b| b.stream == name).copied();
+        let at_ms = start_ms.saturating_add(self.block_ms);
+        let (mut prober, mut cells) = (Vec::new(), Vec::new());
+        for watched in &mut self.streams {
+            let dns_is_bad = watched
+                .dns
+                .as_deref()
+                .and_then(find)
+                .is_some_and(block_is_half_bad);
+            let block = find(&watched.stream.name);
+            let control = watched.stream.role == Role::Control;
+            let list = if control { &mut prober } else { &mut cells };
+            watched.look(block, skipped, dns_is_bad, self.block_ms);
+            list.extend(watched.alarms(at_ms));
+        }
+        if self.prober_unsound || !prober.is_empty() {
+            self.prober_unsound = true;
+            return prober;
+        }
+        cells
+    }
+
+    /// E of a stream that must not notice, or of a control, after the seconds given so far.
+    pub fn e_value(&self, stream: &str) -> Option<f64> {
+        self.streams
+            .iter()
+            .find(|w| w.stream.name == stream)
+            .map(|w| w.bet.e_value())
+    }
+}
+
+impl Watched {
+    fn new(stream: &Stream, bet: Bet, block_ms: u64) -> Watched {
+        let attributed = is_attributed(stream);
+        let expected = expected_per_block(stream, block_ms);
+        // DNS may leave a slow stream without a probe for a while: 15 missing probes are no chance.
+        let by_chance = if attributed {
+            (15.0 / expected).ceil() as u64
+        } else {
+            0
+        };
+        Watched {
+            stream: stream.clone(),
+            bet,
+            dns: attributed.then(|| format!("{}/dns", stream.probe)),
+            blind_limit: BLIND_RUN.max(by_chance),
+            blind_run: 0,
+            degraded: false,
+            blind: false,
+        }
+    }
+
+    fn look(&mut self, block: Option<&Block>, skipped: u64, dns_is_bad: bool, block_ms: u64) {
+        self.blind_run = self.blind_run.saturating_add(skipped);
+        match block {
+            Some(block) if !is_blind(&self.stream, block_ms, block) => {
+                self.blind_run = 0;
+                self.bet
+                    .block(f64::from(block.bad) / f64::from(block.valid));
+            }
+            _ if dns_is_bad => {}
+            _ => self.blind_run = self.blind_run.saturating_add(1),
+        }
+    }
+
+    fn alarms(&mut self, at_ms: u64) -> Option<Alarm> {
+        let alarm = |cause| Alarm {
+            at_ms,
+            stream: self.stream.name.clone(),
+            cause,
+        };
+        if self.bet.is_over() && !self.degraded {
+            self.degraded = true;
+            let control = self.stream.role == Role::Control;
+            return Some(alarm(if control {
+                AlarmCause::Prober
+            } else {
+                AlarmCause::Degraded
+            }));
+        }
+        if self.blind_run >= self.blind_limit && !self.blind {
+            self.blind = true;
+            return Some(alarm(AlarmCause::Blind));
+        }
+        None
+    }
+}
+
+/// Every probe that the hypothesis names exists in every target cell.
+fn has_target(evidence: &Evidence<'_>) -> Result<(), NotReady> {
+    for cell in &evidence.header.plan.target.cells {
+        for probe in &evidence.header.judgement.degraded {
+            let there = evidence
+                .with_role(Role::Target)
+                .any(|s| s.cell.as_ref() == Some(cell) && s.probe == *probe);
+            if !there {
+                return Err(NotReady::NoTarget {
+                    cell: cell.clone(),
+                    probe: probe.clone(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The baseline of one stream, if it is fit to compare with.
+fn gate(evidence: &Evidence<'_>, stream: &Stream) -> Result<Tally, NotReady> {
+    let name = || stream.name.clone();
+    let attributed = is_attributed(stream);
+    let expected = expected_per_block(stream, evidence.block_ms());
+    if expected < 1.0 && !(attributed && expected > 0.0) {
+        return Err(NotReady::TooSparse { stream: name() });
+    }
+    let base = evidence.baseline(stream);
+    if base.valid == 0 {
+        return Err(NotReady::NoBaseline { stream: name() });
+    }
+    let blind = base.blind.saturating_add(base.missing);
+    let allowed = if attributed {
+        ATTRIBUTED_BLIND_MAX * base.expected as f64
+    } else {
+        0.0
+    };
+    if blind as f64 > allowed || base.missing > 0 {
+        return Err(NotReady::Blind {
+            stream: name(),
+            blind,
+            blocks: base.expected,
+        });
+    }
+    let upper = base.sample().upper(evidence.header.judgement.alpha);
+    if upper > BASELINE_MAX {
+        return Err(bad_baseline(stream, &base, upper, BASELINE_MAX));
+    }
+    Ok(base)
+}
+
+fn bad_baseline(stream: &Stream, base: &Tally, upper: f64, limit: f64) -> NotReady {
+    NotReady::BadBaseline {
+        stream: stream.name.clone(),
+        bad: base.bad,
+        total: base.valid,
+        upper,
+        limit,
+    }
+}
