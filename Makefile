@@ -34,6 +34,8 @@ build: ## Build the release binaries into target/release
 
 lint:
 	cargo fmt --all --check
+	@# Modules that a macro declares are invisible to cargo fmt.
+	rustfmt --edition 2024 --check scenarios/src/faults/*.rs
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 deny: setup-deny

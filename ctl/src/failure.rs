@@ -53,9 +53,15 @@ pub enum Failure {
         path: PathBuf,
         error: std::io::Error,
     },
+    #[error("cannot begin the history {path}: {error}; nothing was altered; say --history FILE")]
+    HistoryNotBegun {
+        path: PathBuf,
+        error: std::io::Error,
+    },
     #[error(
-        "cannot write the history {path}: {error}; without a history there is no verdict, so \
-         every agent was told to revert; `cellwall status` shows the fleet now"
+        "cannot write the history {path}: {error}; without a history there is no verdict, so the \
+         drill was ended and every armed agent was told to revert; `cellwall status` shows the \
+         fleet now"
     )]
     HistoryNotWritten {
         path: PathBuf,
@@ -91,6 +97,7 @@ impl Failure {
             | Failure::NoFleet
             | Failure::NoSuchLab { .. }
             | Failure::NoTls { .. }
+            | Failure::HistoryNotBegun { .. }
             | Failure::NoCommonName { .. }
             | Failure::Probes(_) => 64,
             Failure::Refused { .. } | Failure::AgentsMissing { .. } => 3,

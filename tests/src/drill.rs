@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Output, Stdio};
 use std::time::Duration;
 
-use scenarios::history::{Phase, Record};
+use scenarios::history::{Ledger, Phase, Record, Residue};
 use scenarios::verdict::{Row, Verdict};
 use tempfile::TempDir;
 
@@ -131,6 +131,26 @@ impl Drill {
             .iter()
             .filter(|row| row.stream == stream)
             .collect()
+    }
+
+    pub fn ledgers(&self) -> Vec<&Ledger> {
+        let mut ledgers = Vec::new();
+        for record in &self.records {
+            if let Record::Ledger(ledger) = record {
+                ledgers.push(ledger);
+            }
+        }
+        ledgers
+    }
+
+    pub fn residue(&self) -> Vec<&Residue> {
+        let mut residues = Vec::new();
+        for record in &self.records {
+            if let Record::Residue(residue) = record {
+                residues.push(residue);
+            }
+        }
+        residues
     }
 
     pub fn assert_exit(&self, code: i32) {

@@ -22,11 +22,13 @@ const WINDOW: &str = "20s";
 const RATE: &str = "50/s";
 
 #[derive(Serialize)]
-struct Times {
+struct Report {
     exit_code: u8,
     up_seconds: f64,
     drill_seconds: f64,
     down_seconds: f64,
+    /// The drill's own report; null if it ended without one.
+    drill: serde_json::Value,
 }
 
 /// Exits as the drill did.
@@ -35,17 +37,18 @@ pub fn run(arguments: &DemoArguments) -> Result<u8, Failure> {
     output::say(&format!(
         "{kind}a lab of plain hosts, {SCENARIO} with {WINDOW} windows at {RATE}"
     ));
-    let times = super::block_on(demo(arguments.flaw.as_deref()))?;
+    let report = super::block_on(demo(arguments.flaw.as_deref()))?;
     output::say(&format!(
         "up {:.1} s, drill {:.1} s, down {:.1} s; exit code {}",
-        times.up_seconds, times.drill_seconds, times.down_seconds, times.exit_code
+        report.up_seconds, report.drill_seconds, report.down_seconds, report.exit_code
     ));
-    output::write_json(&arguments.json, &times)?;
-    Ok(times.exit_code)
+    output::write_json(&arguments.json, &report)?;
+    Ok(report.exit_code)
 }
 
-async fn demo(flaw: Option<&str>) -> Result<Times, Failure> {
+async fn demo(flaw: Option<&str>) -> Result<Report, Failure> {
     let mut signals = Signals::catch().map_err(Failure::Runtime)?;
+    let folder = tempfile::tempdir().map_err(Failure::Runtime)?;
     let lab = labs::binary();
     let mut up = vec!["up", "--name", LAB, "--kind", "plain"];
     if let Some(flaw) = flaw {
@@ -83,11 +86,16 @@ async fn demo(flaw: Option<&str>) -> Result<Times, Failure> {
         .code()
         .and_then(|code| u8::try_from(code).ok())
         .unwrap_or(70);
-    Ok(Times {
+    let drill = std::fs::read(&json)
+        .ok()
+        .and_then(|text| serde_json::from_slice(&text).ok());
+    let drill = drill.unwrap_or(serde_json::Value::Null);
+    Ok(Report {
         exit_code,
         up_seconds,
         drill_seconds,
         down_seconds,
+        drill,
     })
 }
 

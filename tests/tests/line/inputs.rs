@@ -1,6 +1,7 @@
 //! What people type wrong: exit 64, a precise word, and nothing altered.
 
 use proof::drill::{assert_says, cli};
+use proof::lab::Lab;
 
 #[test]
 fn wrong_command_lines_are_usage_errors() {
@@ -60,4 +61,39 @@ fn library_and_schema_speak_json() {
     let schema = cli(&["schema"]);
     let value: serde_json::Value = serde_json::from_slice(&schema.stdout).expect("JSON");
     assert!(value.is_object());
+}
+
+#[test]
+#[ignore = "needs root: a lab in network namespaces"]
+fn a_fleet_that_is_not_a_lab_is_not_touched_without_a_word() {
+    let lab = Lab::up("consent", &[]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let copy = folder.path().join("copy.yaml");
+    let own = lab.status.fleet_file.parent().expect("the lab's folder");
+    std::fs::copy(&lab.status.fleet_file, &copy).expect("a copy of the fleet file");
+    let mut copy_tls = std::process::Command::new("cp");
+    copy_tls.arg("-r").arg(own.join("tls")).arg(folder.path());
+    assert!(copy_tls.status().expect("cp runs").success());
+    let fleet = copy.display().to_string();
+    let asked = cli(&["run", "black-hole-cloud", "--fleet", &fleet]);
+    assert_says(
+        &asked,
+        3,
+        &["not a lab", "--yes", "nothing was altered", "gd-aliyun"],
+    );
+    // With --yes it goes on, and then it cannot reach the agents: they are inside the lab only.
+    let yes = cli(&["run", "black-hole-cloud", "--fleet", &fleet, "--yes"]);
+    assert_says(
+        &yes,
+        3,
+        &["18 of 18 agents do not answer", "nothing was altered"],
+    );
+    // A fleet file here and a lab that is up: one must be named.
+    std::fs::rename(&copy, folder.path().join("fleet.yaml")).expect("renamed");
+    let here = proof::cellwall()
+        .args(["plan", "black-hole-cloud"])
+        .current_dir(folder.path())
+        .output()
+        .expect("cellwall runs");
+    assert_says(&here, 64, &["consent", "--fleet FILE or --lab NAME"]);
 }

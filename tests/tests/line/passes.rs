@@ -2,7 +2,6 @@
 
 use proof::drill::{SHORT, run};
 use proof::lab::Lab;
-use scenarios::history::Record;
 use scenarios::verdict::{Class, Window};
 
 #[test]
@@ -45,14 +44,7 @@ fn one_cloud_goes_dark_and_only_its_cell_falls() {
         }
     }
 
-    let ledgers: Vec<_> = drill
-        .records
-        .iter()
-        .filter_map(|record| match record {
-            Record::Ledger(ledger) => Some(ledger),
-            _ => None,
-        })
-        .collect();
+    let ledgers = drill.ledgers();
     assert_eq!(ledgers.len(), 3, "one ledger per cell");
     for ledger in ledgers {
         assert!(ledger.acknowledged > 500, "{ledger:?}");
@@ -62,14 +54,7 @@ fn one_cloud_goes_dark_and_only_its_cell_falls() {
             "{ledger:?}"
         );
     }
-    let residue: Vec<_> = drill
-        .records
-        .iter()
-        .filter_map(|record| match record {
-            Record::Residue(residue) => Some(residue),
-            _ => None,
-        })
-        .collect();
+    let residue = drill.residue();
     assert_eq!(residue.len(), 18, "every agent was scanned");
     assert!(
         residue.iter().all(|r| r.verified && r.left.is_empty()),

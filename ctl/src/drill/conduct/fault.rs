@@ -1,0 +1,215 @@
+//! From arm to revert: whatever happens after fire, every agent is told to revert.
+
+use std::time::Duration;
+
+use scenarios::history::{AgentEvent, Alarm, Block, Interrupted, Phase, Record, Residue};
+use scenarios::verdict::{Watch, windows};
+use tokio::time::Instant;
+
+use super::Conduct;
+use crate::agents::Agent;
+use crate::drill::hands::{Armed, ENDED, Firing, Orders};
+use crate::drill::prepare::BLOCK_MS;
+use crate::drill::scene::Happening;
+use crate::failure::Failure;
+
+/// Fire is sent this long before T: more than the 200 ms that agents are promised.
+const FIRE_LEAD: Duration = Duration::from_millis(400);
+/// Agents end by their own clocks; this close to the deadline that is no surprise.
+const EARLY: Duration = Duration::from_secs(1);
+
+/// How the time between fire and the deadline ended.
+enum Held {
+    ToTheEnd,
+    Alarmed,
+    Interrupted,
+}
+
+impl Conduct {
+    /// Arm, fire, hold, revert, recover. Reverts on every way out.
+    pub(super) async fn fault(
+        &mut self,
+        agents: Vec<Agent>,
+        orders: Orders,
+    ) -> Result<(), Failure> {
+        let count = agents.len();
+        let began = Instant::now();
+        let origin = self.scene.story.origin;
+        let armed = match Armed::arm(agents, orders, &self.events, origin).await {
+            Ok(armed) => armed,
+            Err(refusal) => {
+                let why = refusal.why.join("; ");
+                let residue = refusal.revert().await;
+                return self.refused(&format!("not armed: {why}"), residue);
+            }
+        };
+        let took = began.elapsed().as_millis();
+        self.scene.story.tell(&format!(
+            "armed {count} agents in {took} ms: every undo is on disk, nothing is in force"
+        ));
+        if let Err(why) = self.gate() {
+            let residue = armed.revert().await;
+            return self.refused(&why, residue);
+        }
+        let at = self.scene.boundary(Instant::now() + FIRE_LEAD, BLOCK_MS);
+        let firing = match armed.fire(at).await {
+            Ok(firing) => firing,
+            Err(refusal) => {
+                let why = refusal.why.join("; ");
+                let residue = refusal.revert().await;
+                return self.refused(&format!("not fired: {why}"), residue);
+            }
+        };
+        let held = self.hold(at).await;
+        self.end_fault(firing, held).await
+    }
+
+    /// The baseline gate of verdict.md 4, and the planner again with the rate that was measured.
+    fn gate(&mut self) -> Result<(), String> {
+        let unwell = |why: String| format!("the baseline does not allow a drill: {why}");
+        Watch::new(self.scene.records()).map_err(|why| unwell(why.to_string()))?;
+        match windows::check_again(self.scene.records(), &self.prepared.asked()) {
+            Some(Err(short)) => Err(unwell(short.to_string())),
+            Some(Ok(_)) | None => Ok(()),
+        }
+    }
+
+    /// Ends a drill before anything was in force.
+    fn refused(&mut self, why: &str, residue: Vec<Residue>) -> Result<(), Failure> {
+        self.scene.story.tell(&format!("refused: {why}"));
+        self.interrupted(why.to_string())?;
+        self.keep_residue(residue)
+    }
+
+    /// From fire to the deadline, or to the first reason to stop.
+    async fn hold(&mut self, at: Instant) -> Result<Held, Failure> {
+        self.scene.mark(Phase::Fire, at)?;
+        self.fire = Some(at);
+        if !self.wait(at).await? {
+            return Ok(Held::Interrupted);
+        }
+        let deadline = at + Duration::from_millis(self.prepared.plan.ends_ms());
+        self.scene.story.tell(&format!(
+            "FIRE {}: {} for {}",
+            self.prepared.plan.target.cells.join(", "),
+            self.prepared
+                .plan
+                .steps
+                .first()
+                .map_or("", |step| step.title.as_str()),
+            humantime::format_duration(deadline - at)
+        ));
+        loop {
+            match self.scene.next(deadline).await? {
+                Happening::Due => return Ok(Held::ToTheEnd),
+                Happening::Interrupt(why) => {
+                    self.scene.story.tell(&format!("{why}: reverting first"));
+                    return Ok(Held::Interrupted);
+                }
+                Happening::Agent(event) => {
+                    self.narrator.agent(self.scene.story, &event);
+                    let early = Instant::now() + EARLY < deadline;
+                    if early && ENDED.contains(&event.state.as_str()) {
+                        self.cut_short(&event)?;
+                        return Ok(Held::Interrupted);
+                    }
+                }
+                Happening::Second(blocks) => {
+                    if self.second(&blocks)? {
+                        return Ok(Held::Alarmed);
+                    }
+                }
+            }
+        }
+    }
+
+    /// An agent ended its part before the deadline: what follows would prove nothing.
+    fn cut_short(&mut self, event: &AgentEvent) -> Result<(), Failure> {
+        let why = format!(
+            "{}/{} ended its part of the fault early ({}: {})",
+            event.cell, event.node, event.state, event.detail
+        );
+        self.scene
+            .story
+            .tell(&format!("{why}; reverting everywhere"));
+        self.interrupted(why)
+    }
+
+    fn interrupted(&mut self, why: String) -> Result<(), Failure> {
+        let at_ms = self.scene.elapsed_ms();
+        self.scene
+            .record(Record::Interrupted(Interrupted { at_ms, why }))
+    }
+
+    /// Feeds the online abort; true if it spoke.
+    fn second(&mut self, blocks: &[Block]) -> Result<bool, Failure> {
+        self.narrator.second(self.scene.story, blocks);
+        let fire_ms = self.fire.map(|fire| self.scene.ms(fire));
+        let (Some(fire_ms), Some(first)) = (fire_ms, blocks.first()) else {
+            return Ok(false);
+        };
+        if first.start_ms < fire_ms {
+            return Ok(false);
+        }
+        if self.watch.is_none() {
+            match Watch::new(self.scene.records()) {
+                Ok(watch) => self.watch = Some(watch),
+                Err(why) => {
+                    let why = format!("the fault cannot be watched: {why}");
+                    self.scene.story.tell(&why);
+                    self.interrupted(why)?;
+                    return Ok(true);
+                }
+            }
+        }
+        let alarms: Vec<Alarm> = match &mut self.watch {
+            Some(watch) => watch.second(first.start_ms, blocks),
+            None => Vec::new(),
+        };
+        for alarm in &alarms {
+            self.scene.story.tell(&format!(
+                "ALARM {}: {:?} {:.1} s after fire; ending the fault",
+                alarm.stream,
+                alarm.cause,
+                (alarm.at_ms.saturating_sub(fire_ms)) as f64 / 1000.0
+            ));
+            self.scene.record(Record::Alarm(alarm.clone()))?;
+        }
+        Ok(!alarms.is_empty())
+    }
+
+    /// Reverts before anything else, even if the history could not be written.
+    async fn end_fault(
+        &mut self,
+        firing: Firing,
+        held: Result<Held, Failure>,
+    ) -> Result<(), Failure> {
+        let began = Instant::now();
+        let residue = firing.revert().await;
+        let held = held?;
+        let left = residue
+            .iter()
+            .filter(|r| !r.verified || !r.left.is_empty())
+            .count();
+        self.scene.story.tell(&format!(
+            "reverted {} agents in {} ms; residue on {left}",
+            residue.len(),
+            began.elapsed().as_millis()
+        ));
+        self.keep_residue(residue)?;
+        let reverted = Instant::now();
+        self.scene.mark(Phase::Reverted, reverted)?;
+        match held {
+            Held::ToTheEnd => self.recovery(self.prepared.scenario.after).await?,
+            Held::Alarmed => self.aborted_recovery(reverted).await?,
+            Held::Interrupted => return Ok(()),
+        }
+        self.read_back().await
+    }
+
+    fn keep_residue(&mut self, residue: Vec<Residue>) -> Result<(), Failure> {
+        residue
+            .into_iter()
+            .try_for_each(|residue| self.scene.record(Record::Residue(residue)))
+    }
+}

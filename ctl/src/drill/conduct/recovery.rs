@@ -1,0 +1,111 @@
+//! After revert: the target settles, everyone is watched, acknowledged writes are read back.
+
+use std::time::Duration;
+
+use probes::Prober;
+use scenarios::history::{Ledger, Phase, Record};
+use scenarios::verdict;
+use tokio::time::Instant;
+
+use super::Conduct;
+use crate::drill::prepare::BLOCK_MS;
+use crate::drill::scene::Happening;
+use crate::failure::Failure;
+
+/// After an abort the target gets this long to come back before orders are read back.
+const ABORTED_WATCH: Duration = Duration::from_secs(20);
+/// A block is closed at most this long after its end.
+const CLOSING: Duration = Duration::from_secs(5);
+/// Reading acknowledged writes back takes no longer than this.
+const READ_BACK: Duration = Duration::from_secs(30);
+
+impl Conduct {
+    /// Waits for the target to settle, then watches everyone for `after`.
+    pub(super) async fn recovery(&mut self, after: Duration) -> Result<(), Failure> {
+        let deadline = verdict::settle_deadline_ms(self.scene.records());
+        let deadline = deadline.map_or_else(Instant::now, |ms| self.scene.instant(ms));
+        let settled = self.settle(deadline + CLOSING).await?;
+        let Some(settled_ms) = settled else {
+            return Ok(());
+        };
+        let end = self.scene.instant(settled_ms) + after;
+        let end = self.scene.boundary(end, BLOCK_MS);
+        self.scene.story.tell(&format!(
+            "settled; watching for another {} s",
+            end.saturating_duration_since(Instant::now()).as_secs()
+        ));
+        self.scene.mark(Phase::End, end)?;
+        self.watch_until(end).await
+    }
+
+    /// After an alarm the verdict is known; only the data still needs the target back.
+    pub(super) async fn aborted_recovery(&mut self, reverted: Instant) -> Result<(), Failure> {
+        if self.settle(reverted + ABORTED_WATCH).await?.is_some() {
+            let now = self.scene.boundary(Instant::now(), BLOCK_MS);
+            self.scene.mark(Phase::End, now)?;
+        }
+        Ok(())
+    }
+
+    /// When the target settled, in ms since the drill began; none if interrupted or not in time.
+    async fn settle(&mut self, patience: Instant) -> Result<Option<u64>, Failure> {
+        loop {
+            if let Some(at_ms) = verdict::target_settled(self.scene.records()) {
+                return Ok(Some(at_ms));
+            }
+            match self.scene.next(patience).await? {
+                Happening::Due => {
+                    self.scene.story.tell("the target did not settle in time");
+                    let now = self.scene.boundary(Instant::now(), BLOCK_MS);
+                    self.scene.mark(Phase::End, now)?;
+                    return Ok(None);
+                }
+                Happening::Interrupt(why) => {
+                    self.scene
+                        .story
+                        .tell(&format!("{why}: the fault is reverted; no verdict"));
+                    return Ok(None);
+                }
+                Happening::Second(blocks) => self.narrator.second(self.scene.story, &blocks),
+                Happening::Agent(event) => self.narrator.agent(self.scene.story, &event),
+            }
+        }
+    }
+
+    /// Until the last block before `end` is closed and recorded.
+    async fn watch_until(&mut self, end: Instant) -> Result<(), Failure> {
+        let end_ms = self.scene.ms(end);
+        let patience = end + CLOSING;
+        loop {
+            match self.scene.next(patience).await? {
+                Happening::Due | Happening::Interrupt(_) => return Ok(()),
+                Happening::Agent(event) => self.narrator.agent(self.scene.story, &event),
+                Happening::Second(blocks) => {
+                    self.narrator.second(self.scene.story, &blocks);
+                    if blocks
+                        .iter()
+                        .any(|block| block.start_ms + BLOCK_MS >= end_ms)
+                    {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Every acknowledged write is asked for again.
+    pub(super) async fn read_back(&mut self) -> Result<(), Failure> {
+        self.scene.prober.stop().await;
+        let writes: Vec<_> = self.scene.prober.acknowledged();
+        let ledgers: Vec<Ledger> =
+            Prober::read_back(self.prepared.fleet(), &writes, READ_BACK).await;
+        for ledger in ledgers {
+            self.scene.story.tell(&format!(
+                "{}: {} acknowledged writes read back: lost {}, duplicated {}, unread {}",
+                ledger.cell, ledger.acknowledged, ledger.lost, ledger.duplicated, ledger.unread
+            ));
+            self.scene.record(Record::Ledger(ledger))?;
+        }
+        Ok(())
+    }
+}
