@@ -137,6 +137,12 @@ fn users_without_an_address_are_the_dns_streams_matter() {
         (b.scheduled, b.valid) = (9, 9)
     });
     assert_eq!(run(&records), []);
+    // But probes that were due and not sent are the prober's doing, not chance.
+    alter(&mut records, "shop@tencent", 10..20, |b| b.scheduled = RATE);
+    assert_eq!(
+        told(&run(&records)),
+        [("shop@tencent".into(), 13, AlarmCause::Blind)]
+    );
 }
 
 #[test]
