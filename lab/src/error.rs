@@ -34,7 +34,7 @@ pub enum Error {
     },
     #[error("{0}. Nothing was changed")]
     Layout(String),
-    #[error("the fleet file {path} cannot be used: {why}. Nothing was changed")]
+    #[error("the fleet file {path} cannot be used: {why}")]
     FleetFile { path: PathBuf, why: String },
     #[error("the fleet file that the lab wrote is not valid, which is a bug of the lab: {0}")]
     WrittenFleet(String),

@@ -82,7 +82,7 @@ fn work_out(wanted: &Wanted, place: &Place) -> Result<Layout> {
             let bytes = fs::read(path).map_err(|error| refuse(error.to_string()))?;
             let shown = path.display().to_string();
             let fleet = scenarios::read_fleet_bytes(&bytes, &shown)
-                .map_err(|error| refuse(format!("\n{error}\n")))?;
+                .map_err(|error| refuse(format!("\n{error}")))?;
             Description::of_fleet(&fleet, path)?
         }
     };

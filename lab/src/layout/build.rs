@@ -1,0 +1,334 @@
+//! From a description of a fleet to the layout of a lab.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+
+use super::{CellLayout, CloudLayout, Host, Layout, NodeLayout, Route, Segment};
+use crate::address;
+use crate::description::{CellDescription, CloudDescription, Description};
+use crate::error::{Error, Result};
+use crate::kind::{CellKind, Flaw, Kind, Place};
+
+impl Layout {
+    /// Works out everything of a lab, or says why it cannot be built.
+    pub fn new(
+        name: &str,
+        kind: Kind,
+        flaws: &[Flaw],
+        description: &Description,
+        place: &Place,
+    ) -> Result<Layout> {
+        description.check()?;
+        let builder = kind.builder();
+        let clouds: Vec<CloudLayout> = description.clouds.iter().map(cloud_layout).collect();
+        let mut cells = Vec::new();
+        for cell in &description.cells {
+            cells.push(cell_layout(description, cell, builder)?);
+        }
+        builder.weaken(&clouds, &mut cells, flaws)?;
+        let mut layout = Layout {
+            name: name.to_string(),
+            kind,
+            flaws: flaws.to_vec(),
+            segments: segments(description, &clouds, &cells),
+            services: crate::internet::services(&clouds, &cells, place),
+            checks: crate::internet::checks(&clouds, &cells),
+            clouds,
+            cells,
+        };
+        for index in 0..layout.cells.len() {
+            let services = builder.services(&layout, index, place)?;
+            layout.services.extend(services);
+            layout.checks.extend(builder.checks(&layout.cells[index]));
+        }
+        Ok(layout)
+    }
+}
+
+fn cloud_layout(cloud: &CloudDescription) -> CloudLayout {
+    CloudLayout {
+        name: cloud.name.clone(),
+        prefixes: cloud.prefixes.clone(),
+        managed_db: cloud
+            .lan()
+            .map(|lan| address::host(lan, address::MANAGED_DB))
+            .to_vec(),
+    }
+}
+
+fn cell_layout(
+    description: &Description,
+    cell: &CellDescription,
+    builder: &dyn CellKind,
+) -> Result<CellLayout> {
+    let cloud = description.cloud(&cell.cloud)?;
+    let known: Vec<&str> = builder.nodes().iter().map(|(name, _)| *name).collect();
+    if let Some(unknown) = cell
+        .nodes
+        .keys()
+        .find(|name| !known.contains(&name.as_str()))
+    {
+        return Err(Error::Layout(format!(
+            "cell `{}` has a node `{unknown}`, and a lab of this kind builds only the nodes {}",
+            cell.name,
+            known.join(", ")
+        )));
+    }
+    let mut nodes = Vec::new();
+    for (name, part) in builder.nodes() {
+        let mut public = cloud.lan().map(|lan| address::host(lan, *part));
+        let mut agent_port = address::AGENT_PORT;
+        if let Some(wanted) = cell.nodes.get(*name) {
+            public[usize::from(wanted.address.is_ipv6())] = wanted.address;
+            agent_port = wanted.agent_port;
+        }
+        nodes.push(NodeLayout {
+            name: name.to_string(),
+            namespace: format!("{name}.{}", cell.name),
+            public: public.to_vec(),
+            inside: cell.inside.map(|net| address::host(net, *part)).to_vec(),
+            agent: SocketAddr::new(public[0], agent_port),
+        });
+    }
+    let entry = builder.entry();
+    if let Some(node) = nodes.iter_mut().find(|node| node.name == entry) {
+        for wanted in &cell.addresses {
+            node.public[usize::from(wanted.is_ipv6())] = *wanted;
+        }
+        node.agent.set_ip(node.public[0]);
+    }
+    let layout = CellLayout {
+        name: cell.name.clone(),
+        cloud: cell.cloud.clone(),
+        region: cell.region.clone(),
+        addresses: nodes
+            .iter()
+            .find(|node| node.name == entry)
+            .map(|node| node.public.clone())
+            .unwrap_or_default(),
+        inside: cell.inside.to_vec(),
+        nodes,
+        uses: BTreeMap::new(),
+    };
+    check_addresses(cloud, &layout)?;
+    Ok(layout)
+}
+
+/// Every public address of a cell lies in its cloud's network and is taken once.
+fn check_addresses(cloud: &CloudDescription, cell: &CellLayout) -> Result<()> {
+    let lan = cloud.lan();
+    let mut taken: BTreeMap<IpAddr, &str> = BTreeMap::new();
+    for net in lan {
+        taken.insert(address::host(net, address::ROUTER), "the router");
+        taken.insert(
+            address::host(net, address::MANAGED_DB),
+            "the managed database",
+        );
+    }
+    for node in &cell.nodes {
+        for public in &node.public {
+            if !lan.iter().any(|net| net.contains(public)) {
+                return Err(Error::Layout(format!(
+                    "node `{}` has the address {public}, which is outside of {} and {}, the \
+                     networks that the lab builds in cloud `{}`",
+                    node.namespace, lan[0], lan[1], cloud.name
+                )));
+            }
+            if let Some(other) = taken.insert(*public, &node.name) {
+                return Err(Error::Layout(format!(
+                    "node `{}` has the address {public}, which {other} of the same cloud has too",
+                    node.namespace
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn segments(
+    description: &Description,
+    clouds: &[CloudLayout],
+    cells: &[CellLayout],
+) -> Vec<Segment> {
+    let mut all = vec![crate::internet::segment(clouds)];
+    for (index, cloud) in description.clouds.iter().enumerate() {
+        let lan = cloud.lan();
+        let gateways = lan.map(|net| address::host(net, address::ROUTER));
+        let database = &clouds[index];
+        let mut segment = Segment {
+            namespace: Some(crate::internet::router(&cloud.name)),
+            bridge: "lan".to_string(),
+            addresses: address::in_nets(&gateways, &lan),
+            hosts: vec![lan_host(
+                database.managed_db_namespace(),
+                "managed-db",
+                &database.managed_db,
+                &lan,
+                &gateways,
+            )],
+        };
+        for cell in cells.iter().filter(|cell| cell.cloud == cloud.name) {
+            for node in &cell.nodes {
+                let mut host = lan_host(
+                    node.namespace.clone(),
+                    &node.name,
+                    &node.public,
+                    &lan,
+                    &gateways,
+                );
+                host.addresses
+                    .extend(address::in_nets(&node.inside, &cell.inside));
+                segment.hosts.push(host);
+            }
+        }
+        all.push(segment);
+    }
+    all
+}
+
+fn lan_host(
+    namespace: String,
+    name: &str,
+    public: &[IpAddr],
+    lan: &[IpNet],
+    gateways: &[IpAddr],
+) -> Host {
+    let routes = gateways
+        .iter()
+        .map(|gateway| Route {
+            to: address::everything(*gateway),
+            via: *gateway,
+            from: public
+                .iter()
+                .find(|own| own.is_ipv4() == gateway.is_ipv4())
+                .copied(),
+        })
+        .collect();
+    Host {
+        namespace,
+        port: format!("to-{name}"),
+        addresses: address::in_nets(public, lan),
+        routes,
+        forwards: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::LabDirectory;
+
+    fn place() -> Place {
+        Place {
+            directory: LabDirectory("/nowhere".into()),
+            programs: "/bin".into(),
+        }
+    }
+
+    fn fleet(clouds: &str, cells: &str) -> Result<Layout> {
+        let text = format!(
+            "apiVersion: cellwall.dev/v1\nkind: Fleet\nmetadata: {{ name: own }}\nspec:\n  \
+             operator: {{ addresses: [203.0.113.10] }}\n  clouds:\n{clouds}  cells:\n{cells}  \
+             probes:\n    home: {{ plane: data, http: {{ url: \"http://{{cell}}/\", expect: {{ \
+             status: 200 }} }}, rate: 20/s, timeout: 1s }}\n"
+        );
+        let fleet = scenarios::read_fleet(&text, "own.yaml").unwrap_or_else(|e| panic!("{e}"));
+        let description = Description::of_fleet(&fleet, "own.yaml".as_ref())?;
+        Layout::new("own", Kind::Plain, &[], &description, &place())
+    }
+
+    const RED: &str = "    red: { prefixes: [100.64.0.0/24, \"2001:db8:aa::/48\"] }\n";
+
+    fn cell(name: &str, node: &str, address: &str) -> String {
+        format!(
+            "    {name}: {{ cloud: red, region: north, addresses: [100.64.0.99], prefixes: \
+             [10.9.0.0/16], nodes: [{{ name: {node}, address: {address}, agent: \
+             \"{address}:9000\" }}] }}\n"
+        )
+    }
+
+    #[test]
+    fn every_default_lab_writes_a_fleet_file_that_the_language_reads() {
+        for cells in 1..=8 {
+            let flaws = if cells > 1 {
+                &[Flaw::ManagedDatabase][..]
+            } else {
+                &[]
+            };
+            let description = Description::default_fleet(cells);
+            let layout = Layout::new("a", Kind::Plain, flaws, &description, &place()).unwrap();
+            let text = crate::fleet_file::text(&layout);
+            let fleet = scenarios::read_fleet(&text, "a.yaml").unwrap_or_else(|e| panic!("{e}"));
+            assert_eq!(fleet.cells.len(), cells);
+            let shares: f64 = fleet.entrypoints["shop"].shares.values().sum();
+            assert!((shares - 1.0).abs() < 1e-9);
+        }
+    }
+
+    #[test]
+    fn a_users_fleet_keeps_its_names_and_addresses() {
+        let layout = fleet(RED, &cell("one", "store", "100.64.0.77")).unwrap();
+        let one = &layout.cells[0];
+        assert_eq!((one.name.as_str(), one.region.as_str()), ("one", "north"));
+        assert_eq!(one.addresses[0].to_string(), "100.64.0.99");
+        assert_eq!(one.inside[0].to_string(), "10.9.0.0/16");
+        let store = one.node("store").unwrap();
+        assert_eq!(store.agent.to_string(), "100.64.0.77:9000");
+        assert_eq!(one.nodes.len(), 6);
+        assert_eq!(
+            layout.resolve("managed-db.one").as_deref(),
+            Some("managed-db.red")
+        );
+        assert_eq!(layout.resolve("store.two"), None);
+    }
+
+    #[test]
+    fn what_a_lab_cannot_build_is_refused_in_words() {
+        let refused = |clouds: &str, cells: &str, words: &[&str]| {
+            let error = fleet(clouds, cells).unwrap_err().to_string();
+            assert!(words.iter().all(|word| error.contains(word)), "{error}");
+        };
+        let good = cell("one", "store", "100.64.0.77");
+        refused(RED, &cell("one", "n1", "100.64.0.77"), &["n1", "balancer"]);
+        refused(
+            RED,
+            &cell("one", "store", "100.64.0.40"),
+            &["100.64.0.40", "managed database"],
+        );
+        refused(
+            RED,
+            &cell("one", "store", "100.64.0.11"),
+            &["100.64.0.11", "front-1"],
+        );
+        let no_room = "    red: { prefixes: [100.64.0.64/26] }\n";
+        refused(
+            no_room,
+            &cell("one", "store", "100.64.0.77"),
+            &["red", "/26", "/64"],
+        );
+        let internet = RED.replace("100.64.0.0/24", "100.64.0.0/24, 203.0.113.128/25");
+        refused(
+            &internet,
+            &good,
+            &["203.0.113.128/25", "the lab's internet", "overlap"],
+        );
+        let second = cell("two", "store", "100.64.0.78").replace("10.9.0.0", "10.8.0.0");
+        let second = second.replace("100.64.0.99", "100.64.0.98");
+        refused(RED, &(good + &second), &["one", "two", "red"]);
+    }
+
+    #[test]
+    fn a_flaw_between_cells_needs_two_of_them() {
+        let description = Description::default_fleet(1);
+        let made = Layout::new(
+            "a",
+            Kind::Plain,
+            &[Flaw::SharedConfig],
+            &description,
+            &place(),
+        );
+        assert!(made.unwrap_err().to_string().contains("shared-config"));
+    }
+}
