@@ -33,6 +33,22 @@ fn firing(lease_ms: u64, duration_ms: u64) -> (Site, AgentProcess, Client, UdpPa
     (site, agent, client, path)
 }
 
+/// A stopped guardian; goes on when the test is done with it, or fails.
+struct Stopped(nix::unistd::Pid);
+
+impl Stopped {
+    fn stop(pid: nix::unistd::Pid) -> Self {
+        kill(pid, Signal::SIGSTOP).unwrap();
+        Self(pid)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = kill(self.0, Signal::SIGCONT);
+    }
+}
+
 /// How long until traffic flows again.
 fn back_after(path: &UdpPath, patience: Duration) -> Duration {
     let begun = Instant::now();
@@ -131,10 +147,14 @@ fn sigterm_reverts_first() {
 #[ignore = "needs root: network namespaces and nftables"]
 fn kill_9_of_the_agent_ends_it_at_once_and_the_guardian_closes_the_journal() {
     let (site, mut agent, _client, path) = firing(30_000, 60_000);
+    let guardian = guardian_of(agent.pid());
+    let stopped = Stopped::stop(guardian); // the kernel alone ends it
     agent.crash();
     let took = back_after(&path, Duration::from_secs(1));
     println!("kill -9: traffic after {took:?}");
     assert!(took < Duration::from_millis(200), "{took:?}");
+    assert_eq!(site.node.our_tables(), 0);
+    drop(stopped);
     assert!(
         agent
             .closed("d", Duration::from_secs(3))
@@ -228,13 +248,11 @@ fn a_drill_without_its_guardian_is_reverted() {
 #[ignore = "needs root: network namespaces and nftables"]
 fn with_agent_and_guardian_dead_the_offline_revert_closes_the_journal() {
     let (site, mut agent, _client, path) = firing(30_000, 60_000);
-    kill(guardian_of(agent.pid()), Signal::SIGSTOP)
-        .map(|()| guardian_of(agent.pid()))
-        .map(|pid| {
-            agent.crash();
-            kill(pid, Signal::SIGKILL).unwrap();
-        })
-        .unwrap();
+    let guardian = guardian_of(agent.pid());
+    let stopped = Stopped::stop(guardian);
+    agent.crash();
+    kill(guardian, Signal::SIGKILL).unwrap();
+    drop(stopped);
     back_after(&path, Duration::from_secs(1));
     assert!(!agent.journal("d").contains("\"closed\""));
     // As a kernel without the owner flag would leave it.

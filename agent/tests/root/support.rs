@@ -9,7 +9,7 @@ use std::sync::mpsc;
 
 pub use agent::{AgentProcess, Pki, guardian_of};
 pub use client::{Client, PORT, boottime, cut, others, plan, step, words};
-pub use traffic::{ECHO, Echo, Reach, UdpPath, tcp, tcp_from, udp};
+pub use traffic::{ECHO, Echo, Reach, UdpPath, ping6, tcp, tcp_from, udp};
 
 type Job = Box<dyn FnOnce() + Send>;
 

@@ -2,9 +2,14 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn6, recv, sendto,
+    setsockopt, socket, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
 
 use super::Namespace;
 
@@ -83,6 +88,32 @@ pub fn tcp_from(from: &Namespace, to: &str, port: u16) -> Reach {
 /// Three UDP words; the kernel is asked for every error it knows of (IP_RECVERR).
 pub fn udp(from: &Namespace, to: &str) -> Reach {
     UdpPath::open(from, to, ECHO).ask(PATIENCE)
+}
+
+/// Whether an ICMPv6 echo request (type 128) is answered.
+pub fn ping6(from: &Namespace, to: &str) -> bool {
+    let to = SockaddrIn6::from(std::net::SocketAddrV6::new(to.parse().unwrap(), 0, 0, 0));
+    from.run(move || {
+        let raw = SockType::Raw;
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let socket = socket(AddressFamily::Inet6, raw, flags, SockProtocol::IcmpV6).unwrap();
+        setsockopt(
+            &socket,
+            sockopt::ReceiveTimeout,
+            &TimeVal::milliseconds(400),
+        )
+        .unwrap();
+        let request = [128, 0, 0, 0, 0, 1, 0, 1]; // the kernel fills in the checksum
+        sendto(socket.as_raw_fd(), &request, &to, MsgFlags::empty()).unwrap();
+        let mut answer = [0; 100];
+        loop {
+            match recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty()) {
+                Ok(_) if answer[0] == 129 => return true,
+                Ok(_) => {} // neighbour discovery
+                Err(_) => return false,
+            }
+        }
+    })
 }
 
 /// A connected UDP socket in a namespace.
