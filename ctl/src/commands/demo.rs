@@ -65,11 +65,14 @@ async fn demo(flaw: Option<&str>) -> Result<Report, Failure> {
         binary: PathBuf::from("cellwall"),
         error,
     });
+    let json = folder.path().join("report.json");
     let drill = match own {
         Ok(own) => {
+            let json = json.display().to_string();
             let run = [
                 "run", SCENARIO, "--window", WINDOW, "--rate", RATE, "--lab", LAB,
             ];
+            let run = [&run[..], &["--json", &json]].concat();
             step(&own, &run, &mut signals).await
         }
         Err(failure) => Err(failure),
