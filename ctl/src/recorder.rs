@@ -18,7 +18,7 @@ pub struct Recorder {
 impl Recorder {
     /// Refuses a file that is already there: a history is never written over.
     pub fn create(path: &Path) -> Result<Self, Failure> {
-        let failed = |error| Failure::HistoryNotWritten {
+        let failed = |error| Failure::HistoryNotBegun {
             path: path.to_path_buf(),
             error,
         };
