@@ -4,4 +4,5 @@ mod calls;
 mod cut;
 mod ends;
 mod load;
+mod residue;
 mod support;

@@ -1,0 +1,122 @@
+//! What stands in the way of a drill, and that nothing which is not ours is touched.
+
+use std::io::Write;
+
+use scenarios::change::Direction;
+
+use crate::support::*;
+
+fn simple() -> scenarios::plan::Plan {
+    plan(
+        5_000,
+        vec![step(0, 0, 5_000, cut(&[PEER], Direction::Both))],
+    )
+}
+
+#[test]
+#[ignore = "needs root: network namespaces and nftables"]
+fn a_table_of_our_name_without_a_journal_is_reported_and_forbids_arming() {
+    let site = Site::new();
+    site.node.command("nft", "add table ip cellwall_unknown");
+    let _agent = site.start_agent();
+    let client = site.client();
+    let residue = client.status().unwrap().residue.join("; ");
+    assert!(
+        residue.contains("nftables table ip cellwall_unknown"),
+        "{residue}"
+    );
+    let refused = words(client.arm("d", &simple()));
+    assert!(refused.contains("cellwall_unknown") && refused.contains("nothing was altered"));
+    let reply = client.revert("d").unwrap();
+    assert!(
+        reply.residue.join("; ").contains("cellwall_unknown"),
+        "{reply:?}"
+    );
+    assert_eq!(
+        site.node.our_tables(),
+        1,
+        "not in any journal: not ours to delete"
+    );
+    site.node.command("nft", "delete table ip cellwall_unknown");
+    client.arm("d", &simple()).unwrap();
+    client.revert_clean("d");
+}
+
+#[test]
+#[ignore = "needs root: network namespaces and nftables"]
+fn what_the_kernel_refuses_is_named_before_anything_is_armed() {
+    let (site, agent, client) = Site::with_agent();
+    // The probe's own table is in the way: it fails as on a kernel without the feature.
+    site.node.command(
+        "nft",
+        &format!("add table netdev cellwall_probe_{}", agent.pid()),
+    );
+    let refusals = client.plan(&simple()).unwrap().refusals.join("; ");
+    assert!(refusals.contains("family netdev"), "{refusals}");
+    let refused = words(client.arm("d", &simple()));
+    assert!(refused.contains("family netdev"), "{refused}");
+    assert!(
+        !agent.state.join("journal/d.journal").exists(),
+        "no journal, no change"
+    );
+}
+
+#[test]
+#[ignore = "needs root: network namespaces and nftables"]
+fn a_corrupt_journal_is_undone_as_far_as_it_can_be_read_and_forbids_arming() {
+    let site = Site::new();
+    let journals = site.state.path().join("journal");
+    std::fs::create_dir(&journals).unwrap();
+    let golden = include_bytes!("../../src/journal/golden-v1.journal");
+    let boot = agent::boottime::boot_id().unwrap();
+    let mut file = std::fs::File::create(journals.join("d.journal")).unwrap();
+    // Its first line is not readable: another boot's id stands there with the old checksum.
+    file.write_all(
+        String::from_utf8_lossy(golden)
+            .replace("\"boot\"", &format!("{boot:?}"))
+            .as_bytes(),
+    )
+    .unwrap();
+    site.node.command("nft", "add table inet cellwall_d_0_0");
+    let _agent = site.start_agent();
+    let client = site.client();
+    assert_eq!(site.node.our_tables(), 0, "the readable intent was undone");
+    let residue = client.status().unwrap().residue.join("; ");
+    assert!(residue.contains("d.journal is corrupt"), "{residue}");
+    let refused = words(client.arm("e", &simple()));
+    assert!(refused.contains("d.journal is corrupt"), "{refused}");
+    std::fs::remove_file(journals.join("d.journal")).unwrap();
+    client.arm("e", &simple()).unwrap();
+    client.revert_clean("e");
+}
+
+#[test]
+#[ignore = "needs root: network namespaces and nftables"]
+fn a_journal_of_another_boot_is_closed_without_touching_what_is_there_now() {
+    let site = Site::new();
+    let journals = site.state.path().join("journal");
+    std::fs::create_dir(&journals).unwrap();
+    let golden = include_bytes!("../../src/journal/golden-v1.journal");
+    std::fs::write(journals.join("d.journal"), golden).unwrap();
+    let agent = site.start_agent();
+    assert!(site.client().status().unwrap().residue.is_empty());
+    assert!(
+        agent
+            .closed("d", std::time::Duration::ZERO)
+            .contains("start")
+    );
+}
+
+#[test]
+#[ignore = "needs root: network namespaces and nftables"]
+fn a_journal_file_without_a_first_record_is_forgotten() {
+    let site = Site::new();
+    let journals = site.state.path().join("journal");
+    std::fs::create_dir(&journals).unwrap();
+    std::fs::write(journals.join("d.journal"), "120 0011aabb {\"boott").unwrap();
+    let _agent = site.start_agent();
+    let client = site.client();
+    assert!(client.status().unwrap().residue.is_empty());
+    client.arm("d", &simple()).unwrap();
+    client.revert_clean("d");
+}
