@@ -1,3 +1,5 @@
+//! The guards of the agent, each with what it must refuse.
+
 use std::collections::BTreeMap;
 
 use scenarios::change::{Direction, FirewallCut};

@@ -1,3 +1,5 @@
+//! The journal against torn tails, flipped bytes and forged permits.
+
 use super::*;
 use crate::boottime::Boottime;
 use crate::changes::{Management, Undo, firewall};

@@ -28,7 +28,7 @@ fn a_drill_too_short_is_refused_with_the_window_it_needs() {
     assert_says(
         &cli(&short),
         3,
-        &["needs >= ", "raise to ", "nothing was altered"],
+        &["needs >= ", "raise it to ", "nothing was altered"],
     );
     let plan = [
         "plan",

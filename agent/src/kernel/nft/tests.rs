@@ -1,3 +1,5 @@
+//! Golden bytes of what goes over the netlink socket.
+
 use super::*;
 
 fn table() -> Table {
