@@ -5,7 +5,9 @@ mod support;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use support::{Inventory, TestRoot, eventually, kill, namespaces_of, network_namespaces, pid};
+use support::{
+    Guest, Inventory, TestRoot, eventually, kill, namespaces_of, network_namespaces, pid,
+};
 
 /// What the issue allows.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -163,25 +165,23 @@ fn a_process_that_entered_the_lab_does_not_keep_it_alive() {
     let before = Inventory::take(&root.path);
     let report = root.up(&["--cells", "1"]);
     let namespaces = namespaces_of(&root.path);
-    let mut polite = root
-        .command(&["exec", "users", "--", "sleep", "600"])
-        .spawn()
-        .unwrap();
-    let mut stubborn = root
-        .command(&[
-            "exec",
-            "store.gd-aliyun",
-            "--",
-            "sh",
-            "-c",
-            "trap '' TERM; sleep 600; sleep 600",
-        ])
-        .spawn()
-        .unwrap();
-    let mut outside = Command::new("sleep").arg("600").spawn().unwrap();
+    // `exec` becomes the command, and the shell becomes the sleeper, so none has a child that
+    // a failing test would leave.
+    let start = |command: &mut Command| Guest(command.spawn().unwrap());
+    let mut polite = start(&mut root.command(&["exec", "users", "--", "sleep", "600"]));
+    let deaf = [
+        "exec",
+        "store.gd-aliyun",
+        "--",
+        "sh",
+        "-c",
+        "trap '' TERM; exec sleep 600",
+    ];
+    let mut stubborn = start(&mut root.command(&deaf));
+    let mut outside = start(Command::new("sleep").arg("600"));
     let own = std::fs::read_link("/proc/self/ns/net").unwrap();
     for guest in [&polite, &stubborn] {
-        let link = format!("/proc/{}/ns/net", guest.id());
+        let link = format!("/proc/{}/ns/net", guest.0.id());
         eventually("the guest enters", LIMIT, || {
             std::fs::read_link(&link).unwrap() != own
         });
@@ -189,14 +189,12 @@ fn a_process_that_entered_the_lab_does_not_keep_it_alive() {
     kill(pid(&report["labs"][0]["holder_pid"]));
     // A zombie stands in no namespace, so the guests need not be reaped for this.
     assert_gone(&root, &before, &namespaces, LIMIT);
-    assert!(!polite.wait().unwrap().success());
-    assert!(!stubborn.wait().unwrap().success());
+    assert!(!polite.0.wait().unwrap().success());
+    assert!(!stubborn.0.wait().unwrap().success());
     assert!(
-        outside.try_wait().unwrap().is_none(),
+        outside.0.try_wait().unwrap().is_none(),
         "a process of the host was ended"
     );
-    outside.kill().unwrap();
-    outside.wait().unwrap();
 }
 
 #[test]

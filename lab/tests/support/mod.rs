@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// Where `cellwall-lab`, `shop` and `cellwall-agent` are.
@@ -186,6 +186,16 @@ pub fn pid(value: &serde_json::Value) -> i32 {
 pub fn kill(pid: i32) {
     let target = rustix::process::Pid::from_raw(pid).unwrap();
     rustix::process::kill_process(target, rustix::process::Signal::KILL).unwrap();
+}
+
+/// A process that ends with the test, also when the test fails.
+pub struct Guest(pub Child);
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Waits for something, and says so when it does not come.
