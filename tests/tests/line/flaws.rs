@@ -63,5 +63,5 @@ fn a_store_that_loses_acknowledged_orders_fails() {
 fn a_store_that_writes_orders_twice_fails() {
     let drill = drill_with("duplicating-store", "black-hole-cloud");
     drill.assert_exit(1);
-    drill.assert_reason(&["duplicated", "gd-tencent"]);
+    drill.assert_reason(&["twice", "gd-tencent"]);
 }
