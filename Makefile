@@ -6,7 +6,7 @@ APT_PACKAGES := nftables iproute2 build-essential
 CARGO_DENY_VERSION := 0.20.2
 
 # Root needs no sudo and may not have it.
-SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$(PATH)")
+SUDO := $(if $(filter 0,$(shell id -u)),env,sudo -E env "PATH=$(PATH)")
 BIN := target/release
 
 .PHONY: help setup setup-apt setup-deny build check lint deny test lab demo clean
@@ -22,7 +22,7 @@ setup-apt:
 	    || missing="$$missing $$package"; done; \
 	if [ -n "$$missing" ]; then echo "apt-get install$$missing"; \
 	  $(SUDO) apt-get update -q && \
-	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing; fi
+	  $(SUDO) DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing; fi
 
 setup-deny:
 	@cargo deny --version >/dev/null 2>&1 \

@@ -443,7 +443,7 @@ fn capture_all(
         work.push(Work {
             index,
             starts: Duration::from_millis(step.at_ms),
-            ends: Duration::from_millis(step.at_ms + step.duration_ms),
+            ends: Duration::from_millis(step.ends_ms()),
             change: change.clone(),
             undo,
             stage: Stage::Waiting,

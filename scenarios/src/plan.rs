@@ -76,14 +76,17 @@ pub struct EndpointCut {
     pub survivor: bool,
 }
 
+impl Step {
+    /// When the step ends, in ms after fire. A plan comes over the wire, so this never overflows.
+    pub fn ends_ms(&self) -> u64 {
+        self.at_ms.saturating_add(self.duration_ms)
+    }
+}
+
 impl Plan {
     /// When the last step ends, in ms after fire: the drill's own deadline.
     pub fn ends_ms(&self) -> u64 {
-        self.steps
-            .iter()
-            .map(|step| step.at_ms + step.duration_ms)
-            .max()
-            .unwrap_or(0)
+        self.steps.iter().map(Step::ends_ms).max().unwrap_or(0)
     }
 
     /// Every change that this plan asks of one node, with the step it belongs to.

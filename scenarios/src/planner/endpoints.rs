@@ -41,9 +41,8 @@ fn is_cut(
     address: IpAddr,
 ) -> bool {
     let start = steps.iter().map(|step| step.at_ms).min();
-    let end = steps.iter().map(|step| step.at_ms + step.duration_ms).max();
-    let whole =
-        |step: &&Step| Some(step.at_ms) == start && Some(step.at_ms + step.duration_ms) == end;
+    let end = steps.iter().map(|step| step.ends_ms()).max();
+    let whole = |step: &&Step| Some(step.at_ms) == start && Some(step.ends_ms()) == end;
     let steps: Vec<&Step> = steps.iter().filter(whole).collect();
     let (user_name, user) = user;
     let all_nodes = |cell: &Cell| cell.nodes.iter().map(|node| node.name.clone()).collect();

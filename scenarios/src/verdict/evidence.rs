@@ -209,10 +209,7 @@ impl<'a> Evidence<'a> {
     /// When the plan's last step was to end, ms since the drill began.
     pub fn planned_end(&self, fire: u64) -> u64 {
         let steps = self.header.plan.steps.iter();
-        let longest = steps
-            .map(|s| s.at_ms.saturating_add(s.duration_ms))
-            .max()
-            .unwrap_or(0);
+        let longest = steps.map(|s| s.ends_ms()).max().unwrap_or(0);
         fire.saturating_add(longest)
     }
 
