@@ -7,7 +7,7 @@ CARGO_DENY_VERSION := 0.20.2
 
 # Root needs no sudo and may not have it.
 SUDO := $(if $(filter 0,$(shell id -u)),env,sudo -E env "PATH=$(PATH)")
-BIN := target/release
+BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
 .PHONY: help setup setup-apt setup-deny build check lint deny test lab demo clean
 

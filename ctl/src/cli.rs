@@ -36,6 +36,22 @@ pub enum Command {
     Schema(SchemaArguments),
 }
 
+impl Command {
+    /// Where the command's JSON goes; `lab` hands the question on to cellwall-lab.
+    pub fn json(&self) -> Option<&JsonArguments> {
+        match self {
+            Command::Plan(arguments) => Some(&arguments.json),
+            Command::Run(arguments) => Some(&arguments.json),
+            Command::Status(arguments) => Some(&arguments.json),
+            Command::Revert(arguments) => Some(&arguments.json),
+            Command::Demo(arguments) => Some(&arguments.json),
+            Command::Library(arguments) => Some(&arguments.json),
+            Command::Schema(arguments) => Some(&arguments.json),
+            Command::Lab(_) => None,
+        }
+    }
+}
+
 /// Which fleet, for every command that needs one.
 #[derive(Args, Clone, Debug, Default)]
 pub struct FleetArguments {

@@ -44,6 +44,9 @@ fn main() -> ExitCode {
 }
 
 fn dispatch(command: Command) -> Result<u8, Failure> {
+    if let Some(json) = command.json() {
+        output::keep_stdout_for_json(json);
+    }
     match command {
         Command::Plan(arguments) => commands::plan::run(&arguments),
         Command::Run(arguments) => commands::run::run(&arguments),

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 use tokio::time::Instant;
@@ -9,10 +11,32 @@ use tokio::time::Instant;
 use crate::cli::JsonArguments;
 use crate::failure::Failure;
 
-/// One line on standard output. Errors are dropped on purpose: when nobody listens any more the
-/// drill must still revert.
+/// Whether standard output is for the JSON alone, so that people's lines go to standard error.
+static JSON_ON_STDOUT: AtomicBool = AtomicBool::new(false);
+
+/// Said once, before the first line.
+pub fn keep_stdout_for_json(json: &JsonArguments) {
+    let kept = json.json.as_deref() == Some(Path::new("-"));
+    JSON_ON_STDOUT.store(kept, Ordering::Relaxed);
+}
+
+/// One line for people. Errors are dropped on purpose: when nobody listens any more the drill must
+/// still revert.
 pub fn say(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
+    let _ = if JSON_ON_STDOUT.load(Ordering::Relaxed) {
+        writeln!(std::io::stderr(), "{line}")
+    } else {
+        writeln!(std::io::stdout(), "{line}")
+    };
+}
+
+/// Where a program that we start writes its lines for people.
+pub fn lines_of_child() -> Stdio {
+    if JSON_ON_STDOUT.load(Ordering::Relaxed) {
+        Stdio::from(std::io::stderr())
+    } else {
+        Stdio::inherit()
+    }
 }
 
 /// One message on standard error.

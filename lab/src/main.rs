@@ -77,6 +77,9 @@ enum Task {
         /// Needed when several labs are up
         #[arg(long, visible_alias = "lab")]
         name: Option<String>,
+        /// Write what is still up as JSON to this file; `-` is standard output
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
     },
     /// Internal: outlives the holder and cleans up
     #[command(hide = true)]
@@ -164,7 +167,12 @@ fn run(cli: Cli) -> Result<()> {
             Err(enter::exec(&root, lab.as_deref(), &node, &command))
         }
         Task::Enter { lab, command } => Err(enter::enter(&root, lab.as_deref(), &command)),
-        Task::Down { name } => up::down(&root, name.as_deref()),
+        Task::Down { name, json } => {
+            up::down(&root, name.as_deref())?;
+            json.map_or(Ok(()), |file| {
+                write_json(&status::report(&root, None)?, &file)
+            })
+        }
         Task::Janitor(of) => janitor::run(&root, &of.name, of.hold_at),
         Task::Holder(of) => holder::run(&root, &of.name, of.hold_at),
     }

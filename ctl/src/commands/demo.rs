@@ -116,6 +116,7 @@ async fn step(
     let begun = Instant::now();
     let mut child = Command::new(program)
         .args(arguments)
+        .stdout(output::lines_of_child())
         .spawn()
         .map_err(failed)?;
     loop {

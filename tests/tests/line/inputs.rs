@@ -58,6 +58,9 @@ fn library_and_schema_speak_json() {
     assert_says(&cli(&["library"]), 0, &["black-hole-cloud\n"]);
     let output = cli(&["library", "black-hole-cloud"]);
     assert_says(&output, 0, &["kind: Scenario", "net.blackhole"]);
+    let names = cli(&["library", "--json", "-"]);
+    let names: Vec<String> = serde_json::from_slice(&names.stdout).expect("only JSON on stdout");
+    assert!(names.contains(&"black-hole-cloud".to_string()), "{names:?}");
     let schema = cli(&["schema"]);
     let value: serde_json::Value = serde_json::from_slice(&schema.stdout).expect("JSON");
     assert!(value.is_object());
