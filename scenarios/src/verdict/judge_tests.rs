@@ -372,3 +372,26 @@ fn recovery_is_settling_and_then_a_comparison() {
     );
     assert_eq!(FAULT_END - FIRE, FAULT);
 }
+
+#[test]
+fn the_share_of_answers_stands_beside_the_declared_one() {
+    let records = spoilt(|records| {
+        for record in records {
+            if let Record::Block(block) = record
+                && block.stream == "shop/dns"
+            {
+                block.answers = [("tencent".to_string(), 15), ("elsewhere".to_string(), 5)].into();
+            }
+        }
+    });
+    let verdict = expect(&records, Outcome::Pass, &[]);
+    let users = verdict.rows.iter().find(|r| r.stream == "shop").unwrap();
+    let notes = users.notes.join("; ");
+    assert!(
+        notes.contains("DNS answered elsewhere 25.0 % (not declared), tencent 75.0 % (declared"),
+        "{notes}"
+    );
+    let silent = expect(&history(&sound), Outcome::Pass, &[]);
+    let users = silent.rows.iter().find(|r| r.stream == "shop").unwrap();
+    assert!(users.notes.join("; ").contains("DNS gave no answer"));
+}
