@@ -76,10 +76,11 @@ async fn drill_once(
             why: format!("the plan cannot be written: {error}"),
         })?;
     let recorder = Recorder::create(&history)?;
+    let streams = prepared.streams.clone();
     let conduct = Conduct::begin(prepared, &drill, worst_skew_ms(&agents), recorder, signals)?;
     let (verdict, scene) = conduct.run(agents, orders).await?;
     output::say("");
-    output::say(&report::verdict_text(&verdict));
+    output::say(&report::verdict_text(&verdict, &streams));
     Ok(Report {
         drill,
         outcome: report::outcome_word(verdict.outcome).to_string(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use scenarios::fleet::Plane;
 use scenarios::history::{AgentEvent, Block, Role, Stream};
 use scenarios::verdict::{Class, Outcome, Row, Verdict, Window};
 
@@ -67,12 +68,12 @@ impl Narrator {
 }
 
 /// The table of all rows and the reasons, for a terminal.
-pub fn verdict_text(verdict: &Verdict) -> String {
+pub fn verdict_text(verdict: &Verdict, streams: &[Stream]) -> String {
     let head = [
-        "stream", "window", "verdict", "bad/n", "base", "D", "L", "U", "notes",
+        "cell", "plane", "stream", "window", "verdict", "bad/n", "base", "D", "L", "U", "notes",
     ];
     let mut rows = vec![head.map(str::to_string).to_vec()];
-    rows.extend(verdict.rows.iter().map(row_cells));
+    rows.extend(verdict.rows.iter().map(|row| row_cells(row, streams)));
     let mut text = table(&rows);
     text.push('\n');
     text.push_str(outcome_word(verdict.outcome));
@@ -83,13 +84,23 @@ pub fn verdict_text(verdict: &Verdict) -> String {
     text
 }
 
-fn row_cells(row: &Row) -> Vec<String> {
+fn row_cells(row: &Row, streams: &[Stream]) -> Vec<String> {
     let percent = |fraction: f64| format!("{:.2} %", fraction * 100.0);
+    let stream = streams.iter().find(|stream| stream.name == row.stream);
+    let cell = stream.and_then(|stream| stream.cell.clone());
+    let plane = match stream {
+        Some(stream) if stream.role == Role::Control => "prober",
+        Some(stream) => plane_word(stream.plane),
+        // A row over all users of an entrypoint is no stream of its own.
+        None => plane_word(Plane::Entrypoint),
+    };
     let window = match row.window {
         Window::Fault => "fault",
         Window::After => "after",
     };
     vec![
+        cell.unwrap_or_else(|| "-".to_string()),
+        plane.to_string(),
         row.stream.clone(),
         window.to_string(),
         class_word(row.class).to_string(),
@@ -100,6 +111,15 @@ fn row_cells(row: &Row) -> Vec<String> {
         percent(row.u),
         row.notes.join("; "),
     ]
+}
+
+fn plane_word(plane: Plane) -> &'static str {
+    match plane {
+        Plane::Data => "data",
+        Plane::Control => "control",
+        Plane::Entrypoint => "entrypoint",
+        Plane::Dependency => "dependency",
+    }
 }
 
 fn class_word(class: Class) -> &'static str {
