@@ -83,6 +83,7 @@ impl Snapshot {
             cause: self.cause.clone(),
             boottime_ns: Boottime::now().0,
             residue: self.residue.clone(),
+            gaps: Vec::new(),
         }
     }
 }

@@ -22,6 +22,7 @@ pub enum Record {
     Block(Block),
     Sample(BadSample),
     Agent(AgentEvent),
+    SoFar(SoFar),
     Alarm(Alarm),
     Ledger(Ledger),
     Residue(Residue),
@@ -36,6 +37,12 @@ pub struct Header {
     pub cellwall: String,
     /// Wall clock at 0 ms, RFC 3339.
     pub started: String,
+    /// The fleet file as it was read; `--rate` shows in the streams.
+    #[serde(default)]
+    pub fleet: String,
+    /// The agents' versions, by `CELL/NODE`.
+    #[serde(default)]
+    pub agents: BTreeMap<String, String>,
     pub plan: Plan,
     pub streams: Vec<Stream>,
     pub judgement: Judgement,
@@ -159,6 +166,18 @@ pub struct AgentEvent {
     pub state: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
+    /// What the fault did not reach although it should have, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<String>,
+}
+
+/// The verdict so far, once a second while the fault is in force.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SoFar {
+    /// End of the second that it covers.
+    pub at_ms: u64,
+    /// E of every stream that must not notice and of every control (verdict.md 3).
+    pub e_values: BTreeMap<String, f64>,
 }
 
 /// The online abort spoke (`verdict.md` section 3).

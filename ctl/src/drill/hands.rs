@@ -244,6 +244,10 @@ struct Reporter {
 
 impl Reporter {
     async fn tell(&self, state: &str, detail: String) {
+        self.tell_gaps(state, detail, Vec::new()).await;
+    }
+
+    async fn tell_gaps(&self, state: &str, detail: String, gaps: Vec<String>) {
         let at_ms = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
         let event = AgentEvent {
             at_ms,
@@ -251,6 +255,7 @@ impl Reporter {
             node: self.agent.node.clone(),
             state: state.to_string(),
             detail,
+            gaps,
         };
         // The receiver is gone only when the drill is over.
         let _ = self.events.send(event).await;
@@ -306,9 +311,8 @@ async fn listen(reporter: Reporter) {
                 if !event.residue.is_empty() {
                     detail = format!("{detail}; residue: {}", event.residue.join(", "));
                 }
-                reporter
-                    .tell(&state.as_str_name().to_ascii_lowercase(), detail)
-                    .await;
+                let state = state.as_str_name().to_ascii_lowercase();
+                reporter.tell_gaps(&state, detail, event.gaps).await;
             }
             Ok(None) => {
                 return reporter

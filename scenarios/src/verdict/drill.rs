@@ -104,6 +104,8 @@ pub fn header() -> Header {
         drill: "d1".into(),
         cellwall: "0.1.0".into(),
         started: "2026-01-01T00:00:00Z".into(),
+        fleet: String::new(),
+        agents: BTreeMap::new(),
         plan,
         streams: streams(),
         judgement: Judgement {

@@ -135,7 +135,8 @@ impl<'a> Evidence<'a> {
             Record::Residue(residue) => self.residues.push(residue),
             Record::Agent(event) => self.agents.push(event),
             Record::Interrupted(interrupted) => self.interrupted.push(interrupted),
-            Record::Sample(_) | Record::Verdict(_) => {}
+            // For people: the verdict is made anew from the blocks.
+            Record::Sample(_) | Record::SoFar(_) | Record::Verdict(_) => {}
         }
     }
 
