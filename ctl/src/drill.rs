@@ -3,5 +3,6 @@
 pub mod conduct;
 pub mod hands;
 pub mod prepare;
+pub mod pulse;
 pub mod report;
 pub mod scene;

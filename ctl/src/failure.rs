@@ -47,8 +47,23 @@ pub enum Failure {
         error: std::io::Error,
     },
     #[error("cellwall-lab {what} failed ({why}); see its words above")]
-    Lab { what: String, why: String },
-    #[error("cannot write {path}: {error}")]
+    Lab {
+        what: String,
+        why: String,
+        /// Its own exit code, which says the same as ours.
+        code: u8,
+    },
+    #[error(
+        "no fleet: no --fleet and no fleet.yaml here, and the labs of this machine cannot be \
+         listed ({why}); nothing was altered; say --fleet FILE, or run it as root"
+    )]
+    LabsHidden { why: String },
+    #[error("cannot write {path}: {error}; nothing was altered; say another --json FILE")]
+    ResultNotWritable {
+        path: PathBuf,
+        error: std::io::Error,
+    },
+    #[error("cannot write the result to {path}: {error}; what was done is done")]
     ResultNotWritten {
         path: PathBuf,
         error: std::io::Error,
@@ -88,6 +103,7 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Failure::Plan(error) => error.exit_code(),
+            Failure::Lab { code, .. } => *code,
             Failure::Input(_)
             | Failure::Override(_)
             | Failure::Unreadable { .. }
@@ -97,13 +113,14 @@ impl Failure {
             | Failure::NoFleet
             | Failure::NoSuchLab { .. }
             | Failure::NoTls { .. }
+            | Failure::ResultNotWritable { .. }
+            | Failure::LabsHidden { .. }
             | Failure::HistoryNotBegun { .. }
             | Failure::NoCommonName { .. }
             | Failure::Probes(_) => 64,
             Failure::Refused { .. } | Failure::AgentsMissing { .. } => 3,
             Failure::NotReverted { .. } => 4,
             Failure::LabBinary { .. }
-            | Failure::Lab { .. }
             | Failure::ResultNotWritten { .. }
             | Failure::HistoryNotWritten { .. }
             | Failure::Runtime(_) => 70,

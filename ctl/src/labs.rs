@@ -37,30 +37,40 @@ pub fn entered() -> Option<Lab> {
     serde_json::from_str(&std::env::var(ENTERED).ok()?).ok()
 }
 
+/// What is known of the labs of this machine.
+pub enum Labs {
+    Known(Vec<Lab>),
+    /// They cannot be listed, for instance without root.
+    Hidden(String),
+}
+
 /// The labs that are up; none if `cellwall-lab` is not installed, since then no lab can be.
-pub fn list() -> Result<Vec<Lab>, Failure> {
+pub fn list() -> Result<Labs, Failure> {
     if let Some(lab) = entered() {
-        return Ok(vec![lab]);
+        return Ok(Labs::Known(vec![lab]));
     }
     let binary = binary();
     let output = match Command::new(&binary)
         .args(["status", "--json", "-"])
         .stdin(Stdio::null())
-        .stderr(Stdio::null())
         .output()
     {
         Ok(output) => output,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(Labs::Known(Vec::new()));
+        }
         Err(error) => return Err(Failure::LabBinary { binary, error }),
     };
     if !output.status.success() {
-        return Ok(Vec::new());
+        let why = String::from_utf8_lossy(&output.stderr).trim().to_string();
+        return Ok(Labs::Hidden(why));
     }
     let list: LabList = serde_json::from_slice(&output.stdout).map_err(|error| Failure::Lab {
         what: "status --json -".to_string(),
         why: format!("it printed something else than labs: {error}"),
+        code: 70,
     })?;
-    Ok(list.labs)
+    Ok(Labs::Known(list.labs))
 }
 
 /// Replaces this process by itself in the lab's operator namespace, without any capability.

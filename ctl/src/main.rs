@@ -34,19 +34,18 @@ fn main() -> ExitCode {
         .with_env_filter(tracing_subscriber::EnvFilter::from_env("CELLWALL_LOG"))
         .with_writer(std::io::stderr)
         .init();
-    match dispatch(cli.command) {
+    let json = cli.command.json().cloned().unwrap_or_default();
+    match output::prepare_json(&json).and_then(|()| dispatch(cli.command)) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             output::complain(&failure.to_string());
+            output::write_failure(&json, &failure);
             ExitCode::from(failure.exit_code())
         }
     }
 }
 
 fn dispatch(command: Command) -> Result<u8, Failure> {
-    if let Some(json) = command.json() {
-        output::keep_stdout_for_json(json);
-    }
     match command {
         Command::Plan(arguments) => commands::plan::run(&arguments),
         Command::Run(arguments) => commands::run::run(&arguments),

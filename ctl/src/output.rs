@@ -1,9 +1,13 @@
 //! Plain lines for people and JSON for machines; a closed pipe never stops a drill.
 
+use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio::time::Instant;
@@ -14,10 +18,30 @@ use crate::failure::Failure;
 /// Whether standard output is for the JSON alone, so that people's lines go to standard error.
 static JSON_ON_STDOUT: AtomicBool = AtomicBool::new(false);
 
-/// Said once, before the first line.
-pub fn keep_stdout_for_json(json: &JsonArguments) {
-    let kept = json.json.as_deref() == Some(Path::new("-"));
-    JSON_ON_STDOUT.store(kept, Ordering::Relaxed);
+/// Said once, before the first line: keeps standard output for `--json -`, and refuses a file that
+/// cannot be written before anything is done whose result would then be lost.
+pub fn prepare_json(json: &JsonArguments) -> Result<(), Failure> {
+    let Some(path) = &json.json else {
+        return Ok(());
+    };
+    if path == Path::new("-") {
+        JSON_ON_STDOUT.store(true, Ordering::Relaxed);
+        return Ok(());
+    }
+    let refused = |error| Failure::ResultNotWritable {
+        path: path.clone(),
+        error,
+    };
+    // What this look makes it takes away again: on a lab the result is written as another user.
+    match OpenOptions::new().write(true).create_new(true).open(path) {
+        Ok(_) => std::fs::remove_file(path).map_err(refused),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => OpenOptions::new()
+            .append(true)
+            .open(path)
+            .map(drop)
+            .map_err(refused),
+        Err(error) => Err(refused(error)),
+    }
 }
 
 /// One line for people. Errors are dropped on purpose: when nobody listens any more the drill must
@@ -44,7 +68,35 @@ pub fn complain(message: &str) {
     let _ = writeln!(std::io::stderr(), "cellwall: {message}");
 }
 
-/// Tells the story of a drill with the time since it began.
+/// Lines that wait for a slow terminal; beyond these a story is cut rather than a drill held up.
+const STORY_LINES_MAX: usize = 1024;
+/// At the end a terminal that stands still is waited for this long.
+const STORY_PATIENCE: Duration = Duration::from_secs(2);
+
+enum StoryLine {
+    Line(String),
+    /// Answered when all lines before it are written.
+    Flush(SyncSender<()>),
+}
+
+/// The thread that writes the story: a terminal that stands still must never hold up an abort.
+fn storyteller() -> &'static SyncSender<StoryLine> {
+    static TELLER: OnceLock<SyncSender<StoryLine>> = OnceLock::new();
+    TELLER.get_or_init(|| {
+        let (sender, lines) = sync_channel(STORY_LINES_MAX);
+        std::thread::spawn(move || {
+            for line in lines {
+                match line {
+                    StoryLine::Line(line) => say(&line),
+                    StoryLine::Flush(done) => drop(done.send(())),
+                }
+            }
+        });
+        sender
+    })
+}
+
+/// Tells the story of a drill with the time since it began, without ever waiting.
 #[derive(Clone, Copy)]
 pub struct Story {
     pub origin: Instant,
@@ -52,10 +104,17 @@ pub struct Story {
 
 impl Story {
     pub fn tell(&self, line: &str) {
-        say(&format!(
-            "{:6.1} s  {line}",
-            self.origin.elapsed().as_secs_f64()
-        ));
+        let line = format!("{:6.1} s  {line}", self.origin.elapsed().as_secs_f64());
+        // A full queue is a reader that stands still; all of it is in the history.
+        let _ = storyteller().try_send(StoryLine::Line(line));
+    }
+
+    /// Waits until the story is told, but not for a reader that stands still.
+    pub fn end(&self) {
+        let (done, told) = sync_channel(1);
+        if storyteller().try_send(StoryLine::Flush(done)).is_ok() {
+            let _ = told.recv_timeout(STORY_PATIENCE);
+        }
     }
 }
 
@@ -74,6 +133,21 @@ pub fn write_json(arguments: &JsonArguments, result: &impl Serialize) -> Result<
         return std::io::stdout().write_all(&text).map_err(failed);
     }
     std::fs::write(path, text).map_err(failed)
+}
+
+/// A refusal is a result too: who reads the JSON learns the reason and the exit code.
+pub fn write_failure(arguments: &JsonArguments, failure: &Failure) {
+    #[derive(Serialize)]
+    struct Refusal {
+        error: String,
+        exit_code: u8,
+    }
+    let refusal = Refusal {
+        error: failure.to_string(),
+        exit_code: failure.exit_code(),
+    };
+    // It was said on standard error already; a second failure has nothing to add.
+    let _ = write_json(arguments, &refusal);
 }
 
 /// Columns padded to their widest cell; the first row is the head.

@@ -6,11 +6,13 @@ use scenarios::fleet::Fleet;
 
 use crate::cli::FleetArguments;
 use crate::failure::Failure;
-use crate::labs::{self, Lab};
+use crate::labs::{self, Lab, Labs};
 
 /// A fleet and where it came from.
 pub struct Place {
     pub file: PathBuf,
+    /// The file as it was read.
+    pub text: String,
     pub fleet: Fleet,
     /// Present if the fleet is a lab of this machine: it may be broken without asking.
     pub lab: Option<Lab>,
@@ -27,14 +29,27 @@ pub enum Reach {
 
 /// `--fleet FILE`, else fleet.yaml here, else the lab that is up; where both exist, one must be said.
 pub fn find(arguments: &FleetArguments, reach: Reach) -> Result<Place, Failure> {
-    let labs = labs::list()?;
-    let (file, lab) = choose(arguments, &labs, Path::new("fleet.yaml"))?;
+    let here = Path::new("fleet.yaml");
+    let labs = match labs::list()? {
+        Labs::Known(labs) => labs,
+        // A file was named or is here: then the labs, which only root can see, do not matter.
+        Labs::Hidden(_) if arguments.fleet.is_some() => Vec::new(),
+        Labs::Hidden(_) if arguments.lab.is_none() && here.exists() => Vec::new(),
+        Labs::Hidden(why) => return Err(Failure::LabsHidden { why }),
+    };
+    let (file, lab) = choose(arguments, &labs, here)?;
     if let (Reach::Live, Some(lab), None) = (reach, &lab, labs::entered()) {
         return Err(labs::enter(lab));
     }
     let bytes = read(&file)?;
     let fleet = scenarios::read_fleet_bytes(&bytes, &file.display().to_string())?;
-    Ok(Place { file, fleet, lab })
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    Ok(Place {
+        file,
+        text,
+        fleet,
+        lab,
+    })
 }
 
 fn choose(

@@ -20,6 +20,16 @@ impl Change {
     }
 }
 
+impl Change {
+    /// What ends it, each without the ones before it, where the agent's kernel has them all; an
+    /// agent that lacks one says so when it is asked (`plan --live`) and refuses to arm.
+    pub fn ends_by(&self) -> &'static [&'static str] {
+        match self {
+            Change::Firewall(_) => &["timer", "lease", "guardian", "gate", "owner", "journal"],
+        }
+    }
+}
+
 /// A silent cut of IPv4 and IPv6 packets, for the host's own and for forwarded traffic.
 ///
 /// The management path (operator address + agent port, ICMPv6 133-137) is not part of it: every

@@ -37,7 +37,13 @@ pub fn run(lab: &Lab, scenario: &str, extra: &[&str]) -> Drill {
 
 /// Starts a drill and returns at once.
 pub fn start(lab: &Lab, scenario: &str, extra: &[&str]) -> Running {
+    start_into(lab, scenario, extra, Stdio::piped())
+}
+
+/// The same with a standard output of the caller's.
+pub fn start_into(lab: &Lab, scenario: &str, extra: &[&str], stdout: Stdio) -> Running {
     let folder = tempfile::tempdir().expect("a temporary folder");
+    hand_over(folder.path());
     let child = cellwall()
         .args(["run", scenario, "--lab", &lab.name])
         .args(extra)
@@ -46,11 +52,19 @@ pub fn start(lab: &Lab, scenario: &str, extra: &[&str]) -> Running {
         .arg("--json")
         .arg(folder.path().join("report.json"))
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
+        .stdout(stdout)
         .stderr(Stdio::piped())
         .spawn()
         .expect("cellwall runs");
     Running { child, folder }
+}
+
+/// Under sudo a drill on a lab runs as the caller, who must be able to write here.
+fn hand_over(folder: &Path) {
+    let id = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
+    if let (Some(user), Some(group)) = (id("SUDO_UID"), id("SUDO_GID")) {
+        std::os::unix::fs::chown(folder, Some(user), Some(group)).expect("root may hand it over");
+    }
 }
 
 /// Runs a command to its end without any expectation.
@@ -78,11 +92,20 @@ impl Running {
 
     /// The mark is written up to a second before T; agents act at T.
     pub fn until_fired_within(&self, patience: Duration) {
+        self.until_marked(patience);
+        std::thread::sleep(Duration::from_millis(2000));
+    }
+
+    /// Waits until all agents have said that they will fire, which is before they do.
+    pub fn until_fire_is_marked(&self) {
+        self.until_marked(Duration::from_secs(60));
+    }
+
+    fn until_marked(&self, patience: Duration) {
         until("fire", patience, || {
             let fired = |record: &Record| matches!(record, Record::Phase(mark) if mark.phase == Phase::Fire);
             read_records(&self.history()).iter().any(fired)
         });
-        std::thread::sleep(Duration::from_millis(2000));
     }
 
     /// The drill's id, from the head of its history.

@@ -49,6 +49,7 @@ pub fn run(arguments: &DemoArguments) -> Result<u8, Failure> {
 async fn demo(flaw: Option<&str>) -> Result<Report, Failure> {
     let mut signals = Signals::catch().map_err(Failure::Runtime)?;
     let folder = tempfile::tempdir().map_err(Failure::Runtime)?;
+    hand_over(folder.path()).map_err(Failure::Runtime)?;
     let lab = labs::binary();
     let mut up = vec!["up", "--name", LAB, "--kind", "plain"];
     if let Some(flaw) = flaw {
@@ -59,6 +60,7 @@ async fn demo(flaw: Option<&str>) -> Result<Report, Failure> {
         return Err(Failure::Lab {
             what: "up".to_string(),
             why: status.to_string(),
+            code: code_of(status),
         });
     }
     let own = std::env::current_exe().map_err(|error| Failure::LabBinary {
@@ -83,12 +85,10 @@ async fn demo(flaw: Option<&str>) -> Result<Report, Failure> {
         return Err(Failure::Lab {
             what: "down".to_string(),
             why: down.to_string(),
+            code: code_of(down),
         });
     }
-    let exit_code = status
-        .code()
-        .and_then(|code| u8::try_from(code).ok())
-        .unwrap_or(70);
+    let exit_code = code_of(status);
     let drill = std::fs::read(&json)
         .ok()
         .and_then(|text| serde_json::from_slice(&text).ok());
@@ -100,6 +100,21 @@ async fn demo(flaw: Option<&str>) -> Result<Report, Failure> {
         down_seconds,
         drill,
     })
+}
+
+/// Under sudo the drill runs as the caller, who must be able to write its report here.
+fn hand_over(folder: &Path) -> std::io::Result<()> {
+    let id = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
+    match (id("SUDO_UID"), id("SUDO_GID")) {
+        (Some(user), Some(group)) => std::os::unix::fs::chown(folder, Some(user), Some(group)),
+        _ => Ok(()),
+    }
+}
+
+/// A program that was killed has no code of its own.
+fn code_of(status: ExitStatus) -> u8 {
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    code.unwrap_or(70)
 }
 
 /// Runs one program to its end. A signal to the demo is passed on, and then still waited for:

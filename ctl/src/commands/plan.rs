@@ -130,7 +130,7 @@ pub fn text(prepared: &Prepared) -> String {
     let plan = &prepared.plan;
     let mut lines = vec![summary(prepared)];
     for line in scenarios::planner::describe(plan) {
-        lines.push(format!("  {line}"));
+        lines.push(format!("  {line}; ends by {}", line.ends_by.join(", ")));
     }
     for endpoint in &plan.endpoints {
         let side = if endpoint.survivor {
@@ -149,8 +149,9 @@ pub fn text(prepared: &Prepared) -> String {
         ));
     }
     lines.push(format!(
-        "  if everything of ours dies: the kernel drops the tables with their owner, its gate \
-         closes within the lease of {} s, the guardian and the journal undo the rest",
+        "  if everything of ours dies at once: owner (the kernel drops a dead agent's tables) and \
+         gate (the kernel, at most {} s after the last renewal) end it, the journal is replayed \
+         when an agent starts; --live asks each agent for its own",
         plan.lease_ms as f64 / 1000.0
     ));
     match windows(prepared) {

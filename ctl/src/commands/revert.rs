@@ -55,6 +55,15 @@ async fn revert(
         })
         .collect();
     let agents: Vec<Agent> = answers.into_iter().filter_map(Result::ok).collect();
+    if !agents
+        .iter()
+        .any(|agent| agent.status.drill == arguments.drill)
+    {
+        output::complain(&format!(
+            "no agent remembers drill {}; every one that can be reached is scanned all the same",
+            arguments.drill
+        ));
+    }
     let mut residue = hands::revert(&agents, &arguments.drill).await;
     residue.extend(silent);
     residue

@@ -11,7 +11,7 @@ use wire::{Claim, State};
 use crate::agents::{self, Agent, Identities};
 use crate::cli::RunArguments;
 use crate::commands::plan;
-use crate::drill::conduct::{Conduct, worst_skew_ms};
+use crate::drill::conduct::Conduct;
 use crate::drill::hands;
 use crate::drill::prepare::{Prepared, prepare};
 use crate::drill::report;
@@ -51,7 +51,11 @@ pub fn run(arguments: &RunArguments) -> Result<u8, Failure> {
         .clone()
         .unwrap_or_else(|| history_path(&drill));
     let report = super::block_on(drill_once(prepared, &identities, drill, history))?;
-    output::write_json(&arguments.json, &report)?;
+    match output::write_json(&arguments.json, &report) {
+        // What the drill says outranks a result that could not be written.
+        Err(failure) if report.exit_code != 0 => output::complain(&failure.to_string()),
+        written => written?,
+    }
     Ok(report.exit_code)
 }
 
@@ -77,8 +81,9 @@ async fn drill_once(
         })?;
     let recorder = Recorder::create(&history)?;
     let streams = prepared.streams.clone();
-    let conduct = Conduct::begin(prepared, &drill, worst_skew_ms(&agents), recorder, signals)?;
+    let conduct = Conduct::begin(prepared, &drill, &agents, recorder, signals)?;
     let (verdict, scene) = conduct.run(agents, orders).await?;
+    scene.story.end();
     output::say("");
     output::say(&report::verdict_text(&verdict, &streams));
     Ok(Report {

@@ -22,6 +22,7 @@ struct AgentRow {
     lease_left_ms: u64,
     deadline_left_ms: u64,
     skew_us: u64,
+    residue: Vec<String>,
     detail: String,
 }
 
@@ -32,7 +33,7 @@ pub fn run(arguments: &StatusArguments) -> Result<u8, Failure> {
     let rows = super::block_on(async { Ok(ask(&place.fleet, &identities).await) })?;
     output::say(table(&rows).trim_end());
     output::write_json(&arguments.json, &rows)?;
-    let residue = rows.iter().any(|row| row.detail.contains("residue"));
+    let residue = rows.iter().any(|row| !row.residue.is_empty());
     let silent = rows.iter().any(|row| row.state == "unreachable");
     Ok(if residue {
         4
@@ -82,6 +83,7 @@ fn row(agent: &Agent) -> AgentRow {
         lease_left_ms: status.lease_left_ms,
         deadline_left_ms: status.deadline_left_ms,
         skew_us: u64::try_from(agent.skew().as_micros()).unwrap_or(u64::MAX),
+        residue: status.residue.clone(),
         detail: detail.join("; "),
     }
 }
@@ -97,6 +99,7 @@ fn unreachable_row(silent: Silent) -> AgentRow {
         lease_left_ms: 0,
         deadline_left_ms: 0,
         skew_us: 0,
+        residue: Vec::new(),
         detail: silent.why,
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::agents::Agent;
-use crate::drill::hands::Orders;
+use crate::drill::hands::{LeaseKeeper, Orders};
 use crate::drill::prepare::{BLOCK_MS, Prepared, millis};
 use crate::drill::report::Narrator;
 use crate::drill::scene::{Happening, Scene, Signals};
@@ -28,6 +28,9 @@ pub struct Conduct {
     watch: Option<Watch>,
     events: mpsc::Sender<AgentEvent>,
     fire: Option<Instant>,
+    drill: String,
+    /// Keeps listening to the agents until the drill is judged.
+    listening: Option<LeaseKeeper>,
 }
 
 impl Conduct {
@@ -35,7 +38,7 @@ impl Conduct {
     pub fn begin(
         prepared: Prepared,
         drill: &str,
-        skew_ms: u64,
+        agents: &[Agent],
         mut recorder: Recorder,
         signals: Signals,
     ) -> Result<Self, Failure> {
@@ -44,9 +47,14 @@ impl Conduct {
             drill: drill.to_string(),
             cellwall: env!("CARGO_PKG_VERSION").to_string(),
             started: humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string(),
+            fleet: prepared.place.text.clone(),
+            agents: agents
+                .iter()
+                .map(|a| (a.name(), a.status.version.clone()))
+                .collect(),
             plan: prepared.plan.clone(),
             streams: prepared.streams.clone(),
-            judgement: prepared.judgement(skew_ms),
+            judgement: prepared.judgement(worst_skew_ms(agents)),
         })))?;
         let origin = Instant::now();
         let (out, seconds) = mpsc::channel(1024);
@@ -61,6 +69,8 @@ impl Conduct {
             watch: None,
             events,
             fire: None,
+            drill: drill.to_string(),
+            listening: None,
         })
     }
 
@@ -127,7 +137,7 @@ impl Conduct {
 }
 
 /// The worst clock skew bound of all agents, in ms, rounded up.
-pub fn worst_skew_ms(agents: &[Agent]) -> u64 {
+fn worst_skew_ms(agents: &[Agent]) -> u64 {
     agents
         .iter()
         .map(|agent| millis(agent.skew()) + 1)

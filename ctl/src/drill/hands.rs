@@ -12,11 +12,13 @@ use scenarios::plan::Plan;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
+use tonic::Code;
 use wire::{
     ArmRequest, Claim, FireRequest, PROTOCOL, RenewRequest, RevertRequest, State, WatchRequest,
 };
 
 use crate::agents::{Agent, call};
+use crate::drill::pulse::Pulse;
 
 /// An agent that can no longer be spoken to; by its lease it ends the fault by itself.
 pub const LOST: &str = "lost";
@@ -65,7 +67,7 @@ impl Armed {
         agents: Vec<Agent>,
         orders: Orders,
         events: &mpsc::Sender<AgentEvent>,
-        origin: Instant,
+        pulse: &Pulse,
     ) -> Result<Self, Box<Refusal>> {
         let answers = join_all(agents.iter().map(|agent| {
             let mut client = agent.client.clone();
@@ -87,7 +89,7 @@ impl Armed {
                 orders,
             }));
         }
-        let keeper = LeaseKeeper::start(&agents, &orders, events, origin);
+        let keeper = LeaseKeeper::start(&agents, &orders, events, pulse);
         Ok(Self {
             agents,
             orders,
@@ -135,10 +137,20 @@ impl Armed {
 }
 
 impl Firing {
-    pub async fn revert(self) -> Vec<Residue> {
+    pub async fn revert(self) -> Reverted {
         self.keeper.stop();
-        revert(&self.agents, &self.orders.drill).await
+        let residue = revert(&self.agents, &self.orders.drill).await;
+        Reverted {
+            residue,
+            listening: self.keeper,
+        }
     }
+}
+
+/// Agents that were asked to undo everything; what they say of it is still listened to.
+pub struct Reverted {
+    pub residue: Vec<Residue>,
+    pub listening: LeaseKeeper,
 }
 
 impl Refusal {
@@ -189,7 +201,7 @@ async fn revert_one(agent: &Agent, drill: &str) -> Residue {
 }
 
 /// Renews every agent's lease and listens to every agent, until stopped or dropped.
-struct LeaseKeeper {
+pub struct LeaseKeeper {
     stopping: Arc<AtomicBool>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -199,7 +211,7 @@ impl LeaseKeeper {
         agents: &[Agent],
         orders: &Orders,
         events: &mpsc::Sender<AgentEvent>,
-        origin: Instant,
+        pulse: &Pulse,
     ) -> Self {
         let stopping = Arc::new(AtomicBool::new(false));
         let mut tasks = Vec::new();
@@ -207,13 +219,14 @@ impl LeaseKeeper {
             let reporter = Reporter {
                 agent: agent.clone(),
                 events: events.clone(),
-                origin,
+                origin: pulse.origin(),
                 stopping: stopping.clone(),
             };
             tasks.push(tokio::spawn(renew(
                 reporter.clone(),
                 orders.drill.clone(),
                 orders.lease,
+                pulse.clone(),
             )));
             tasks.push(tokio::spawn(listen(reporter)));
         }
@@ -262,8 +275,9 @@ impl Reporter {
     }
 }
 
-/// Three renewals fit into one lease, so that a single lost one does not end the fault.
-async fn renew(reporter: Reporter, drill: String, lease: Duration) {
+/// Three renewals fit into one lease, so that a single lost one does not end the fault. Nothing is
+/// renewed for a conductor that no longer looks at what happens: then the lease ends the fault.
+async fn renew(reporter: Reporter, drill: String, lease: Duration, pulse: Pulse) {
     let mut client = reporter.agent.client.clone();
     let mut renewed = Instant::now();
     loop {
@@ -271,26 +285,34 @@ async fn renew(reporter: Reporter, drill: String, lease: Duration) {
         if reporter.stopping.load(Ordering::Relaxed) {
             return;
         }
+        if !pulse.is_fresh() {
+            continue;
+        }
         let request = RenewRequest {
             protocol: PROTOCOL,
             drill: drill.clone(),
         };
-        let answer = timeout(lease / 3, call(client.renew(request))).await;
+        let answer = timeout(lease / 3, client.renew(request)).await;
+        if reporter.stopping.load(Ordering::Relaxed) {
+            return;
+        }
         let why = match answer {
             Ok(Ok(_)) => {
                 renewed = Instant::now();
                 continue;
             }
-            Ok(Err(why)) => why,
+            // The agent itself says that it holds the drill no longer.
+            Ok(Err(status))
+                if matches!(status.code(), Code::NotFound | Code::FailedPrecondition) =>
+            {
+                return reporter.tell(LOST, status.message().to_string()).await;
+            }
+            Ok(Err(status)) => status.message().to_string(),
             Err(_) => "no answer".to_string(),
         };
-        if reporter.stopping.load(Ordering::Relaxed) {
-            return;
-        }
         if renewed.elapsed() > lease {
-            return reporter
-                .tell(LOST, format!("its lease ran out: {why}"))
-                .await;
+            let why = format!("its lease ran out: {why}");
+            return reporter.tell(LOST, why).await;
         }
         reporter.tell(NOT_RENEWED, why).await;
     }

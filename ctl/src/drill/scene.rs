@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+use crate::drill::pulse::Pulse;
 use crate::failure::Failure;
 use crate::output::Story;
 use crate::recorder::Recorder;
@@ -29,6 +30,7 @@ pub enum Happening {
 pub struct Scene {
     pub story: Story,
     pub prober: Prober,
+    pub pulse: Pulse,
     recorder: Recorder,
     seconds: mpsc::Receiver<ProbeOut>,
     agents: mpsc::Receiver<AgentEvent>,
@@ -47,6 +49,7 @@ impl Scene {
         Self {
             story: Story { origin },
             prober,
+            pulse: Pulse::new(origin),
             recorder,
             seconds,
             agents,
@@ -56,6 +59,7 @@ impl Scene {
 
     /// Waits for the next thing, at most until `due`; what is already there comes first.
     pub async fn next(&mut self, due: Instant) -> Result<Happening, Failure> {
+        self.pulse.beat();
         tokio::select! {
             biased;
             why = self.signals.next() => {

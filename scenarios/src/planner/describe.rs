@@ -25,6 +25,8 @@ pub struct ChangeLine {
     pub v4: usize,
     pub v6: usize,
     pub direction: Direction,
+    /// What ends the change if the ones before it do not.
+    pub ends_by: &'static [&'static str],
 }
 
 /// One line for every change of the plan, in the order of steps and cells.
@@ -60,6 +62,7 @@ pub fn describe(plan: &Plan) -> Vec<ChangeLine> {
                 v4,
                 v6: prefixes.len() - v4,
                 direction: cut.direction,
+                ends_by: change.ends_by(),
             }
         })
         .collect()

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use scenarios::history::{AgentEvent, Alarm, Block, Interrupted, Phase, Record, Residue};
+use scenarios::history::{AgentEvent, Alarm, Block, Interrupted, Phase, Record, Residue, SoFar};
 use scenarios::verdict::{Watch, windows};
 use tokio::time::Instant;
 
 use super::Conduct;
 use crate::agents::Agent;
-use crate::drill::hands::{Armed, ENDED, Firing, Orders};
+use crate::drill::hands::{Armed, ENDED, Firing, Orders, Reverted};
 use crate::drill::prepare::BLOCK_MS;
 use crate::drill::scene::Happening;
 use crate::failure::Failure;
+use crate::output;
 
 /// Fire is sent this long before T: more than the 200 ms that agents are promised.
 const FIRE_LEAD: Duration = Duration::from_millis(400);
@@ -34,8 +35,8 @@ impl Conduct {
     ) -> Result<(), Failure> {
         let count = agents.len();
         let began = Instant::now();
-        let origin = self.scene.story.origin;
-        let armed = match Armed::arm(agents, orders, &self.events, origin).await {
+        let pulse = self.scene.pulse.clone();
+        let armed = match Armed::arm(agents, orders, &self.events, &pulse).await {
             Ok(armed) => armed,
             Err(refusal) => {
                 let why = refusal.why.join("; ");
@@ -85,38 +86,50 @@ impl Conduct {
     async fn hold(&mut self, at: Instant) -> Result<Held, Failure> {
         self.scene.mark(Phase::Fire, at)?;
         self.fire = Some(at);
-        if !self.wait(at).await? {
-            return Ok(Held::Interrupted);
-        }
         let deadline = at + Duration::from_millis(self.prepared.plan.ends_ms());
+        if let Some(held) = self.hold_until(at, deadline).await? {
+            return Ok(held);
+        }
+        self.tell_fire(deadline - at);
+        let held = self.hold_until(deadline, deadline).await?;
+        Ok(held.unwrap_or(Held::ToTheEnd))
+    }
+
+    fn tell_fire(&self, length: Duration) {
+        let plan = &self.prepared.plan;
         self.scene.story.tell(&format!(
             "FIRE {}: {} for {}",
-            self.prepared.plan.target.cells.join(", "),
-            self.prepared
-                .plan
-                .steps
-                .first()
-                .map_or("", |step| step.title.as_str()),
-            humantime::format_duration(deadline - at)
+            plan.target.cells.join(", "),
+            plan.steps.first().map_or("", |step| step.title.as_str()),
+            humantime::format_duration(length)
         ));
+    }
+
+    /// None if nothing ended the fault until `due`. Agents hold it from their answer to fire on, so
+    /// the time before T counts as well.
+    async fn hold_until(
+        &mut self,
+        due: Instant,
+        deadline: Instant,
+    ) -> Result<Option<Held>, Failure> {
         loop {
-            match self.scene.next(deadline).await? {
-                Happening::Due => return Ok(Held::ToTheEnd),
+            match self.scene.next(due).await? {
+                Happening::Due => return Ok(None),
                 Happening::Interrupt(why) => {
                     self.scene.story.tell(&format!("{why}: reverting first"));
-                    return Ok(Held::Interrupted);
+                    return Ok(Some(Held::Interrupted));
                 }
                 Happening::Agent(event) => {
                     self.narrator.agent(self.scene.story, &event);
                     let early = Instant::now() + EARLY < deadline;
                     if early && ENDED.contains(&event.state.as_str()) {
                         self.cut_short(&event)?;
-                        return Ok(Held::Interrupted);
+                        return Ok(Some(Held::Interrupted));
                     }
                 }
                 Happening::Second(blocks) => {
                     if self.second(&blocks)? {
-                        return Ok(Held::Alarmed);
+                        return Ok(Some(Held::Alarmed));
                     }
                 }
             }
@@ -166,6 +179,7 @@ impl Conduct {
             Some(watch) => watch.second(first.start_ms, blocks),
             None => Vec::new(),
         };
+        self.record_so_far(first.start_ms + BLOCK_MS)?;
         for alarm in &alarms {
             self.scene.story.tell(&format!(
                 "ALARM {}: {:?} {:.1} s after fire; ending the fault",
@@ -178,33 +192,70 @@ impl Conduct {
         Ok(!alarms.is_empty())
     }
 
-    /// Reverts before anything else, even if the history could not be written.
+    fn record_so_far(&mut self, at_ms: u64) -> Result<(), Failure> {
+        let Some(watch) = &self.watch else {
+            return Ok(());
+        };
+        let streams = self.prepared.streams.iter();
+        let e_values = streams
+            .filter_map(|stream| Some((stream.name.clone(), watch.e_value(&stream.name)?)))
+            .collect();
+        self.scene.record(Record::SoFar(SoFar { at_ms, e_values }))
+    }
+
+    /// Reverts before anything else, even if the history could not be written. Residue is told
+    /// before any other failure.
     async fn end_fault(
         &mut self,
         firing: Firing,
         held: Result<Held, Failure>,
     ) -> Result<(), Failure> {
         let began = Instant::now();
-        let residue = firing.revert().await;
-        let held = held?;
-        let left = residue
+        let Reverted { residue, listening } = firing.revert().await;
+        self.listening = Some(listening);
+        let left: Vec<String> = residue
             .iter()
             .filter(|r| !r.verified || !r.left.is_empty())
-            .count();
+            .map(|r| format!("  {}/{}: {}", r.cell, r.node, r.left.join(", ")))
+            .collect();
         self.scene.story.tell(&format!(
-            "reverted {} agents in {} ms; residue on {left}",
+            "reverted {} agents in {} ms; residue on {}",
             residue.len(),
-            began.elapsed().as_millis()
+            began.elapsed().as_millis(),
+            left.len()
         ));
+        let after = self.after_revert(residue, held).await;
+        match after {
+            Err(failure) if !left.is_empty() => {
+                output::complain(&failure.to_string());
+                Err(Failure::NotReverted {
+                    drill: self.drill.clone(),
+                    list: left.join("\n"),
+                })
+            }
+            after => after,
+        }
+    }
+
+    async fn after_revert(
+        &mut self,
+        residue: Vec<Residue>,
+        held: Result<Held, Failure>,
+    ) -> Result<(), Failure> {
+        let held = held?;
         self.keep_residue(residue)?;
         let reverted = Instant::now();
         self.scene.mark(Phase::Reverted, reverted)?;
-        match held {
+        let watched = match held {
             Held::ToTheEnd => self.recovery(self.prepared.scenario.after).await?,
             Held::Alarmed => self.aborted_recovery(reverted).await?,
-            Held::Interrupted => return Ok(()),
+            Held::Interrupted => false,
+        };
+        if watched {
+            self.read_back().await
+        } else {
+            Ok(())
         }
-        self.read_back().await
     }
 
     fn keep_residue(&mut self, residue: Vec<Residue>) -> Result<(), Failure> {

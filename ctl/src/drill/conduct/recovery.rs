@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use probes::Prober;
-use scenarios::history::{Ledger, Phase, Record};
+use scenarios::history::{Block, Ledger, Phase, Record};
 use scenarios::verdict;
 use tokio::time::Instant;
 
@@ -19,14 +19,23 @@ const CLOSING: Duration = Duration::from_secs(5);
 /// Reading acknowledged writes back takes no longer than this.
 const READ_BACK: Duration = Duration::from_secs(30);
 
+/// How the wait for the target ended.
+enum Settled {
+    /// In ms since the drill began.
+    At(u64),
+    NotInTime,
+    Interrupted,
+}
+
 impl Conduct {
-    /// Waits for the target to settle, then watches everyone for `after`.
-    pub(super) async fn recovery(&mut self, after: Duration) -> Result<(), Failure> {
+    /// Waits for the target to settle, then watches everyone for `after`; false if interrupted.
+    pub(super) async fn recovery(&mut self, after: Duration) -> Result<bool, Failure> {
         let deadline = verdict::settle_deadline_ms(self.scene.records());
         let deadline = deadline.map_or_else(Instant::now, |ms| self.scene.instant(ms));
-        let settled = self.settle(deadline + CLOSING).await?;
-        let Some(settled_ms) = settled else {
-            return Ok(());
+        let settled_ms = match self.settle(deadline + CLOSING).await? {
+            Settled::At(ms) => ms,
+            Settled::NotInTime => return Ok(true),
+            Settled::Interrupted => return Ok(false),
         };
         let end = self.scene.instant(settled_ms) + after;
         let end = self.scene.boundary(end, BLOCK_MS);
@@ -39,32 +48,33 @@ impl Conduct {
     }
 
     /// After an alarm the verdict is known; only the data still needs the target back.
-    pub(super) async fn aborted_recovery(&mut self, reverted: Instant) -> Result<(), Failure> {
-        if self.settle(reverted + ABORTED_WATCH).await?.is_some() {
-            let now = self.scene.boundary(Instant::now(), BLOCK_MS);
-            self.scene.mark(Phase::End, now)?;
+    pub(super) async fn aborted_recovery(&mut self, reverted: Instant) -> Result<bool, Failure> {
+        match self.settle(reverted + ABORTED_WATCH).await? {
+            Settled::At(_) => {
+                let now = self.scene.boundary(Instant::now(), BLOCK_MS);
+                self.scene.mark(Phase::End, now)?;
+                Ok(true)
+            }
+            Settled::NotInTime => Ok(true),
+            Settled::Interrupted => Ok(false),
         }
-        Ok(())
     }
 
-    /// When the target settled, in ms since the drill began; none if interrupted or not in time.
-    async fn settle(&mut self, patience: Instant) -> Result<Option<u64>, Failure> {
+    async fn settle(&mut self, patience: Instant) -> Result<Settled, Failure> {
         loop {
             if let Some(at_ms) = verdict::target_settled(self.scene.records()) {
-                return Ok(Some(at_ms));
+                return Ok(Settled::At(at_ms));
             }
             match self.scene.next(patience).await? {
                 Happening::Due => {
                     self.scene.story.tell("the target did not settle in time");
                     let now = self.scene.boundary(Instant::now(), BLOCK_MS);
                     self.scene.mark(Phase::End, now)?;
-                    return Ok(None);
+                    return Ok(Settled::NotInTime);
                 }
                 Happening::Interrupt(why) => {
-                    self.scene
-                        .story
-                        .tell(&format!("{why}: the fault is reverted; no verdict"));
-                    return Ok(None);
+                    self.tell_interrupt(&why);
+                    return Ok(Settled::Interrupted);
                 }
                 Happening::Second(blocks) => self.narrator.second(self.scene.story, &blocks),
                 Happening::Agent(event) => self.narrator.agent(self.scene.story, &event),
@@ -72,25 +82,32 @@ impl Conduct {
         }
     }
 
-    /// Until the last block before `end` is closed and recorded.
-    async fn watch_until(&mut self, end: Instant) -> Result<(), Failure> {
+    /// Until the last block before `end` is closed and recorded; false if interrupted.
+    async fn watch_until(&mut self, end: Instant) -> Result<bool, Failure> {
         let end_ms = self.scene.ms(end);
         let patience = end + CLOSING;
         loop {
             match self.scene.next(patience).await? {
-                Happening::Due | Happening::Interrupt(_) => return Ok(()),
+                Happening::Due => return Ok(true),
+                Happening::Interrupt(why) => {
+                    self.tell_interrupt(&why);
+                    return Ok(false);
+                }
                 Happening::Agent(event) => self.narrator.agent(self.scene.story, &event),
                 Happening::Second(blocks) => {
                     self.narrator.second(self.scene.story, &blocks);
-                    if blocks
-                        .iter()
-                        .any(|block| block.start_ms + BLOCK_MS >= end_ms)
-                    {
-                        return Ok(());
+                    let last = |block: &Block| block.start_ms + BLOCK_MS >= end_ms;
+                    if blocks.iter().any(last) {
+                        return Ok(true);
                     }
                 }
             }
         }
+    }
+
+    fn tell_interrupt(&self, why: &str) {
+        let line = format!("{why}: the fault is reverted already; ending the watch");
+        self.scene.story.tell(&line);
     }
 
     /// Every acknowledged write is asked for again.
