@@ -32,7 +32,7 @@ enum Command {
         #[arg(long, required = true)]
         all: bool,
         /// The agent's --state-dir
-        #[arg(long, value_name = "DIR")]
+        #[arg(long, value_name = "DIR", default_value = serve::STATE_DIR)]
         state_dir: PathBuf,
     },
 }
@@ -103,4 +103,36 @@ fn revert(state_dir: &std::path::Path) -> ExitCode {
 fn fail(code: u8, error: &str) -> ExitCode {
     eprintln!("cellwall-agent: {error}");
     ExitCode::from(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEFAULT: &str = "/var/lib/cellwall";
+
+    #[test]
+    fn revert_needs_no_state_dir() {
+        let state = |arguments: &[&str]| match Command::try_parse_from(arguments) {
+            Ok(Command::Revert { state_dir, .. }) => state_dir,
+            Ok(_) => panic!("another command"),
+            Err(error) => panic!("{error}"),
+        };
+        let bare = ["cellwall-agent", "revert", "--all"];
+        assert_eq!(state(&bare), PathBuf::from(DEFAULT));
+        let told = [&bare[..], &["--state-dir", "/s"]].concat();
+        assert_eq!(state(&told), PathBuf::from("/s"));
+        assert!(Command::try_parse_from(["cellwall-agent", "revert"]).is_err());
+    }
+
+    #[test]
+    fn run_needs_no_state_dir() {
+        let line = "cellwall-agent run --cell a --node n --listen [::1]:1 --policy p --ca c \
+                    --certificate c --key k";
+        match Command::try_parse_from(line.split_whitespace()) {
+            Ok(Command::Run(options)) => assert_eq!(options.state_dir, PathBuf::from(DEFAULT)),
+            Ok(_) => panic!("another command"),
+            Err(error) => panic!("{error}"),
+        }
+    }
 }

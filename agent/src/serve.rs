@@ -24,6 +24,9 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 const BIND_RETRIES: u32 = 150;
 const BIND_PAUSE: Duration = Duration::from_millis(200);
 
+/// Where an agent keeps its journals unless it is told otherwise (FHS: state that survives a reboot).
+pub const STATE_DIR: &str = "/var/lib/cellwall";
+
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// Cell that this node belongs to
@@ -36,7 +39,7 @@ pub struct Options {
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: SocketAddr,
     /// Where journals are kept; must survive a reboot
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", default_value = STATE_DIR)]
     pub state_dir: PathBuf,
     /// What conductors may do here; without it everything but plan and status is refused
     #[arg(long, value_name = "FILE")]
