@@ -44,7 +44,7 @@ pub struct Management {
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot list the network devices: {0}; nothing was altered")]
+    #[error("cannot list the network devices: {0}; this cut was not put in force")]
     Devices(std::io::Error),
     #[error("cannot look at the host's nftables: {0}")]
     Look(#[source] netlink::Error),
@@ -52,7 +52,9 @@ pub enum Error {
     Taken(String),
     #[error("cannot load the inert tables: {0}; no packet was touched")]
     Load(#[source] netlink::Error),
-    #[error("cannot put the cut in force: {0}; the cut is not in force")]
+    #[error(
+        "cannot put the cut in force: {0}; the drill is reverted now, with whatever of it is in force"
+    )]
     Apply(#[source] netlink::Error),
     #[error("the gate had closed by itself, so the cut is over and stays over")]
     GateClosed,
@@ -182,4 +184,18 @@ pub fn scan(hands: &mut Hands) -> Result<Vec<String>, Error> {
         .filter(|t| t.name.starts_with(OURS))
         .map(ToString::to_string)
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_answer_is_not_called_harmless() {
+        let unknown = netlink::Error::Receive(std::io::ErrorKind::TimedOut.into());
+        let text = Error::Apply(unknown).to_string();
+        assert!(text.contains("what it did is unknown"), "{text}");
+        assert!(text.contains("the drill is reverted now"), "{text}");
+        assert!(!text.contains("not in force"), "{text}");
+    }
 }
