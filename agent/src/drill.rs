@@ -1,5 +1,6 @@
 //! One drill on this node, as types: `Armed` -> `Firing` -> `Reverted`.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ const AHEAD_MOST: Duration = Duration::from_secs(10);
 const SPIN: Duration = Duration::from_millis(4);
 /// A step that is this late (the agent was stopped) would act alone: the drill ends instead.
 const LATE: Duration = Duration::from_millis(500);
+/// A step that ends this soon is not renewed any more: several jiffies (10 ms each at most).
+const TAIL: Duration = Duration::from_millis(50);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -93,6 +96,8 @@ struct Held {
     permit: Permit,
     guardian: Guardian,
     ends_after: Duration,
+    /// What steps in force did not reach, in words; each once.
+    gaps: BTreeSet<String>,
 }
 
 pub struct Armed {
@@ -111,6 +116,8 @@ pub struct Reverted {
     pub drill: String,
     pub claim: Claim,
     pub cause: String,
+    /// What the fault did not reach although it should have, in words.
+    pub gaps: Vec<String>,
     pub outcome: Outcome,
 }
 
@@ -148,6 +155,7 @@ impl Armed {
             permit,
             guardian,
             ends_after: Duration::from_millis(order.plan.ends_ms()),
+            gaps: BTreeSet::new(),
         };
         if let Err((step, cause)) = held.load(hands) {
             let drill = held.drill.clone();
@@ -265,13 +273,12 @@ impl Firing {
             .iter()
             .filter(|work| work.stage == Stage::InForce)
         {
-            let step_ends = self.at.plus(work.ends);
-            if step_ends.passed() {
+            let left = self.at.plus(work.ends).left();
+            let Some(gate) = renewed_gate(self.held.lease, left) else {
                 continue; // its own timer ends it
-            }
-            let gate = Gate::new(self.held.lease.min(step_ends.left()));
+            };
             match work.undo.renew(hands, gate, &self.held.permit) {
-                Ok(()) => {}
+                Ok(()) => self.held.gaps.extend(work.undo.gaps()),
                 Err(changes::Error::GateClosed) => return Err("lease".into()),
                 Err(error) => return Err(format!("renewal failed: {error}")),
             }
@@ -293,6 +300,7 @@ impl Firing {
             if let Err(error) = work.undo.undo(hands, &held.permit) {
                 return Some(format!("a step could not be ended: {error}"));
             }
+            held.gaps.extend(work.undo.gaps());
             work.stage = Stage::Over;
             undone.push(work.index);
         }
@@ -340,6 +348,13 @@ impl Firing {
     }
 }
 
+/// The gate of a step that is renewed with this much `left`; none at its very end. There the gate,
+/// which counts in ms and jiffies, may have closed just before the step's own timer; taking that for
+/// a lost lease would end the steps after it too.
+fn renewed_gate(lease: Duration, left: Duration) -> Option<Gate> {
+    (left > TAIL).then(|| Gate::new(lease.min(left)))
+}
+
 /// What callers may know of a drill while it is held.
 pub trait Drill {
     fn name(&self) -> &str;
@@ -371,16 +386,18 @@ impl Held {
     }
 
     fn revert(mut self, hands: &mut Hands, cause: &str) -> Reverted {
-        let fired = self.work.iter().filter(|work| work.stage != Stage::Waiting);
-        let gaps: Vec<String> = fired.flat_map(|work| work.undo.gaps()).collect();
         let intents = &self.intents;
         let journal = &mut self.journal;
         let outcome = revert::revert(journal, &self.drill, intents, hands, &self.permit, cause);
         self.guardian.release();
+        // Only now: the way back does not wait for a look. Ended steps were looked at when they ended.
+        let in_force = self.work.iter().filter(|work| work.stage == Stage::InForce);
+        self.gaps.extend(in_force.flat_map(|work| work.undo.gaps()));
         Reverted {
             drill: self.drill,
             claim: self.claim,
-            cause: [vec![cause.to_owned()], gaps].concat().join("; "),
+            cause: cause.to_owned(),
+            gaps: self.gaps.into_iter().collect(),
             outcome,
         }
     }
@@ -460,3 +477,6 @@ pub fn describe(outcome: &Outcome) -> String {
         format!("left on the host: {}", outcome.residue.join("; "))
     }
 }
+
+#[cfg(test)]
+mod tests;

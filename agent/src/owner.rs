@@ -73,6 +73,8 @@ pub struct Snapshot {
     pub lease_ends: Option<Boottime>,
     pub deadline: Option<Boottime>,
     pub residue: Vec<String>,
+    /// What the fault that is over did not reach although it should have.
+    pub gaps: Vec<String>,
 }
 
 impl Snapshot {
@@ -83,7 +85,7 @@ impl Snapshot {
             cause: self.cause.clone(),
             boottime_ns: Boottime::now().0,
             residue: self.residue.clone(),
-            gaps: Vec::new(),
+            gaps: self.gaps.clone(),
         }
     }
 }
@@ -114,6 +116,13 @@ impl Handle {
             let _ = ended.await;
         }
     }
+}
+
+/// What an ended drill leaves to tell, in words.
+#[derive(Default)]
+struct Left {
+    residue: Vec<String>,
+    gaps: Vec<String>,
 }
 
 enum Slot {
@@ -172,6 +181,7 @@ impl Owner {
             lease_ends: None,
             deadline: None,
             residue: found.residue,
+            gaps: Vec::new(),
         };
         let (shown, seen) = watch::channel(snapshot);
         let (events, _) = broadcast::channel(256);
@@ -379,7 +389,7 @@ impl Owner {
             return;
         };
         let (drill, claim) = (held.name().to_owned(), held.claim().clone());
-        self.publish(State::Reverting, drill, Some(claim), cause, Vec::new());
+        self.publish(State::Reverting, drill, Some(claim), cause, Left::default());
         let over: Reverted = match slot {
             Slot::Armed(armed) => armed.revert(&mut self.hands, cause),
             Slot::Firing(firing) => firing.revert(&mut self.hands, cause),
@@ -394,7 +404,10 @@ impl Owner {
             over.drill.clone(),
             Some(over.claim),
             &over.cause,
-            residue,
+            Left {
+                residue,
+                gaps: over.gaps,
+            },
         );
         self.last = Some((over.drill, over.cause, over.outcome));
     }
@@ -421,18 +434,11 @@ impl Owner {
     fn show(&self, state: State, cause: &str) {
         if let Some((held, _)) = self.slot.drill() {
             let claim = Some(held.claim().clone());
-            self.publish(state, held.name().to_owned(), claim, cause, Vec::new());
+            self.publish(state, held.name().to_owned(), claim, cause, Left::default());
         }
     }
 
-    fn publish(
-        &self,
-        state: State,
-        drill: String,
-        claim: Option<Claim>,
-        cause: &str,
-        residue: Vec<String>,
-    ) {
+    fn publish(&self, state: State, drill: String, claim: Option<Claim>, cause: &str, left: Left) {
         let snapshot = Snapshot {
             state,
             drill,
@@ -443,7 +449,8 @@ impl Owner {
                 Slot::Firing(firing) => Some(firing.deadline()),
                 _ => None,
             },
-            residue,
+            residue: left.residue,
+            gaps: left.gaps,
         };
         let _ = self.events.send(snapshot.event()); // nobody may be watching
         self.shown.send_replace(snapshot);

@@ -38,7 +38,8 @@ const ARPHRD_LOOPBACK: u16 = 772;
 pub struct Undo {
     /// inet and netdev, as far as the direction needs them.
     pub tables: Vec<Table>,
-    /// Devices whose egress is cut; ones that come later are not, and the end of the drill says so.
+    /// Devices whose egress is cut, as they were at arm. Ones that come later are not; those that
+    /// are there at a renewal or at the end of the step are named in `gaps` of the REVERTED event.
     pub devices: Vec<String>,
     pub management: Management,
 }

@@ -2,6 +2,7 @@
 
 mod calls;
 mod cut;
+mod devices;
 mod ends;
 mod load;
 mod residue;
