@@ -1,6 +1,7 @@
 //! Every way in which a fault ends, each on real traffic, each without the ones before it.
 
-use std::process::{Command, Output};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use agent::changes::firewall::Undo as FirewallUndo;
@@ -8,6 +9,7 @@ use agent::changes::{Hands, Management, Undo};
 use agent::journal::{Armed, FORMAT, Intent, Journal};
 use agent::kernel::nft::{Family, Gate, Nft, SetKind, Table, Transaction};
 use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use scenarios::change::Direction;
 use wire::State;
 
@@ -31,22 +33,6 @@ fn firing(lease_ms: u64, duration_ms: u64) -> (Site, AgentProcess, Client, UdpPa
         "the cut bites"
     );
     (site, agent, client, path)
-}
-
-/// A stopped guardian; goes on when the test is done with it, or fails.
-struct Stopped(nix::unistd::Pid);
-
-impl Stopped {
-    fn stop(pid: nix::unistd::Pid) -> Self {
-        kill(pid, Signal::SIGSTOP).unwrap();
-        Self(pid)
-    }
-}
-
-impl Drop for Stopped {
-    fn drop(&mut self) {
-        let _ = kill(self.0, Signal::SIGCONT);
-    }
 }
 
 /// How long until traffic flows again.
@@ -77,6 +63,7 @@ fn the_deadline_ends_it_although_the_lease_is_renewed() {
     client.renew("d").unwrap();
     let took = back_after(&path, Duration::from_secs(2));
     assert!(took > Duration::from_millis(700), "ended early: {took:?}");
+    std::thread::sleep(Duration::from_millis(50)); // the gate counts in ms: it may be a little earlier
     let refused = words(client.renew("d"));
     assert!(
         refused.contains("deadline") && refused.contains("nothing of ours"),
@@ -398,4 +385,67 @@ fn a_gate_that_ran_out_cannot_be_renewed() {
         undo.undo(&mut hands, &permit).unwrap();
         undo.undo(&mut hands, &permit).expect("undo is idempotent");
     });
+}
+
+/// Set in the copy of this test program that is killed in the midst of its test.
+const STOP: &str = "CELLWALL_TEST_STOPS";
+
+fn is_stopped(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit(") ").next().unwrap().starts_with('T')
+}
+
+fn wait_until(what: &str, reached: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !reached() {
+        assert!(begun.elapsed() < Duration::from_secs(5), "never: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Of this test suite itself: an aborted run must not leave a stopped process behind.
+#[test]
+fn what_a_killed_test_has_stopped_goes_on() {
+    if let Ok(pid) = std::env::var(STOP) {
+        let _stopped = Stopped::stop(Pid::from_raw(pid.parse().unwrap()));
+        std::thread::sleep(Duration::from_secs(30)); // killed meanwhile
+        return;
+    }
+    let mut sleeper = Command::new("sleep").arg("30").spawn().unwrap();
+    let mut test = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "ends::what_a_killed_test_has_stopped_goes_on"])
+        .env(STOP, sleeper.id().to_string())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_until("stopped", || is_stopped(sleeper.id()));
+    test.kill().unwrap();
+    assert_eq!(test.wait().unwrap().signal(), Some(9));
+    let begun = Instant::now();
+    let mut goes_on = false;
+    while !goes_on && begun.elapsed() < Duration::from_secs(5) {
+        std::thread::sleep(Duration::from_millis(10));
+        goes_on = !is_stopped(sleeper.id());
+    }
+    sleeper.kill().unwrap();
+    sleeper.wait().unwrap();
+    assert!(goes_on, "still stopped 5 s after its test was killed");
+}
+
+#[test]
+#[ignore = "needs root: network namespaces and nftables"]
+fn renewals_at_the_end_of_a_step_do_not_end_the_steps_after_it() {
+    let (_site, agent, client) = Site::with_agent();
+    let steps = (0..25).map(|id| {
+        let cut = cut(&[PEER], Direction::Both);
+        step(id, u64::from(id) * 120, 100, cut)
+    });
+    client.arm("d", &plan(5_000, steps.collect())).unwrap();
+    client.fire_in("d", Duration::from_millis(200)).unwrap();
+    let mut renewals = 0;
+    while client.renew("d").is_ok() {
+        renewals += 1;
+    }
+    let last = agent.closed("d", Duration::from_secs(1));
+    assert!(last.contains("deadline"), "after {renewals}: {last}");
 }

@@ -7,7 +7,7 @@ mod traffic;
 use std::process::Command;
 use std::sync::mpsc;
 
-pub use agent::{AgentProcess, Pki, guardian_of};
+pub use agent::{AgentProcess, Pki, Stopped, guardian_of};
 pub use client::{Client, PORT, boottime, cut, others, plan, step, words};
 pub use traffic::{ECHO, Echo, Reach, UdpPath, ping6, tcp, tcp_from, udp};
 

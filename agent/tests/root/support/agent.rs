@@ -1,7 +1,8 @@
 //! The agent's process and its certificates.
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -88,7 +89,10 @@ impl AgentProcess {
                  clients: [conductor, second]\n",
             );
         }
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cellwall-agent"));
+        // It dies with the namespace's thread, so also with a test program that is killed.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]);
+        command.arg(env!("CARGO_BIN_EXE_cellwall-agent"));
         command.args(["run", "--cell", "a", "--node", "n1", "--listen"]);
         command.arg(format!("[::]:{PORT}"));
         command
@@ -171,4 +175,34 @@ pub fn guardian_of(agent: u32) -> Pid {
     let guardian = children.next().expect("the agent has no guardian");
     assert_eq!(children.next(), None, "the agent has more than one child");
     Pid::from_raw(guardian)
+}
+
+/// A stopped process. It goes on when the test is done with it or fails, and also when the whole test
+/// program is killed: then a waiting shell reads the end of its pipe.
+pub struct Stopped {
+    waker: Child,
+}
+
+impl Stopped {
+    pub fn stop(pid: Pid) -> Self {
+        let waker = Command::new("sh")
+            .args(["-c", "read _; kill -CONT \"$0\""])
+            .arg(pid.to_string())
+            .process_group(0) // Ctrl-C is not for it
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let stopped = Self { waker };
+        kill(pid, Signal::SIGSTOP).unwrap();
+        stopped
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        drop(self.waker.stdin.take());
+        let _ = self.waker.wait();
+    }
 }
