@@ -1,5 +1,6 @@
 //! The verdict: one pure function of the recorded history; no evidence is never a pass.
 
+mod agents;
 mod bet;
 mod control;
 mod entrypoint;
@@ -16,6 +17,8 @@ mod target;
 mod watch;
 pub mod windows;
 
+#[cfg(test)]
+mod agents_tests;
 #[cfg(test)]
 mod drill;
 #[cfg(test)]

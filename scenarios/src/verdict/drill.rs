@@ -59,7 +59,7 @@ pub fn streams() -> Vec<Stream> {
     ]
 }
 
-pub fn header() -> Header {
+pub fn plan() -> Plan {
     let nodes = |cell: &str| {
         let step = CellStep {
             nodes: vec!["n1".into()],
@@ -75,7 +75,7 @@ pub fn header() -> Header {
         title: "net.blackhole".into(),
         cells: nodes(cell),
     };
-    let plan = Plan {
+    Plan {
         format: PLAN_FORMAT,
         fleet: "guangdong".into(),
         scenario: "black-hole-cloud".into(),
@@ -98,7 +98,10 @@ pub fn header() -> Header {
             cut: true,
             survivor: true,
         }],
-    };
+    }
+}
+
+pub fn header() -> Header {
     Header {
         format: HISTORY_FORMAT,
         drill: "d1".into(),
@@ -106,7 +109,7 @@ pub fn header() -> Header {
         started: "2026-01-01T00:00:00Z".into(),
         fleet: String::new(),
         agents: BTreeMap::new(),
-        plan,
+        plan: plan(),
         streams: streams(),
         judgement: Judgement {
             alpha: 0.01,
@@ -177,6 +180,27 @@ pub fn ledger(cell: &str) -> Ledger {
     }
 }
 
+pub fn agent(cell: &str, state: &str, at_ms: u64) -> Record {
+    Record::Agent(AgentEvent {
+        at_ms,
+        cell: cell.into(),
+        node: "n1".into(),
+        state: state.into(),
+        detail: String::new(),
+        gaps: Vec::new(),
+    })
+}
+
+/// What both agents of the plan tell in a healthy drill: `offset` is ms after fire.
+fn told_by_agents(told: &[(&str, i64)]) -> Vec<Record> {
+    let of = |cell| {
+        told.iter().map(move |(state, offset)| {
+            agent(cell, state, (FIRE * 1000).saturating_add_signed(*offset))
+        })
+    };
+    of("ali").chain(of("tencent")).collect()
+}
+
 pub fn history(bad: &Bad<'_>) -> Vec<Record> {
     history_of(header(), bad)
 }
@@ -187,9 +211,15 @@ pub fn history_of(header: Header, bad: &Bad<'_>) -> Vec<Record> {
     for second in 5..END {
         if second == FIRE {
             records.push(mark(Phase::Fire, FIRE));
+            records.extend(told_by_agents(&[("armed", -900), ("firing", -800)]));
         }
         if second == FAULT_END + 1 {
             records.push(mark(Phase::Reverted, FAULT_END));
+            let end = FAULT as i64 * 1000;
+            records.extend(told_by_agents(&[
+                ("reverting", end + 10),
+                ("reverted", end + 20),
+            ]));
         }
         for stream in &streams {
             let after_fire = second as i64 - FIRE as i64;

@@ -102,19 +102,36 @@ pub(super) fn check_ledgers(evidence: &Evidence<'_>, findings: &mut Findings) {
             );
         }
     }
-    let probes: BTreeSet<&str> = evidence.ledgers.iter().map(|l| l.probe.as_str()).collect();
-    for stream in evidence.header.streams.iter().filter(|s| !is_attributed(s)) {
-        let Some(cell) = &stream.cell else { continue };
-        let wanted = probes.contains(stream.probe.as_str());
-        let there = evidence
-            .ledgers
-            .iter()
-            .any(|l| l.cell == *cell && l.probe == stream.probe);
-        if wanted && !there {
-            let words = format!("{cell}/{}: acknowledged writes not read back", stream.probe);
-            findings.add(Outcome::Inconclusive, words);
+    let there: BTreeSet<(String, String)> = evidence
+        .ledgers
+        .iter()
+        .map(|l| (l.cell.clone(), l.probe.clone()))
+        .collect();
+    let missing = wanted_ledgers(evidence).into_iter();
+    let words = missing
+        .filter(|wanted| !there.contains(wanted))
+        .map(|(cell, probe)| format!("{cell}/{probe}: acknowledged writes not read back"));
+    findings.add_some(Outcome::Inconclusive, words.collect());
+}
+
+/// Every (cell, probe) whose writes must be read back: of the probes that the recorded fleet reads
+/// back, in all of its cells; and of those that have a ledger anywhere, wherever they have a stream.
+fn wanted_ledgers(evidence: &Evidence<'_>) -> BTreeSet<(String, String)> {
+    let header = evidence.header;
+    let known: BTreeSet<&str> = evidence.ledgers.iter().map(|l| l.probe.as_str()).collect();
+    let streams = header.streams.iter().filter(|s| !is_attributed(s));
+    let mut wanted: BTreeSet<(String, String)> = streams
+        .filter(|stream| known.contains(stream.probe.as_str()))
+        .filter_map(|stream| Some((stream.cell.clone()?, stream.probe.clone())))
+        .collect();
+    // Older histories hold no fleet; then only the ledgers themselves tell which probes write.
+    if let Ok(fleet) = crate::read_fleet(&header.fleet, "the recorded fleet") {
+        let writing = fleet.probes.iter().filter(|(_, p)| p.read_back.is_some());
+        for (probe, _) in writing {
+            wanted.extend(fleet.cells.keys().map(|cell| (cell.clone(), probe.clone())));
         }
     }
+    wanted
 }
 
 /// The drill went its whole way and the history says so without a gap.

@@ -193,6 +193,57 @@ fn acknowledged_writes_are_evidence() {
     );
 }
 
+/// Two cells; `checkout` reads, `orders` and whatever `more` says write.
+fn fleet(more: &str) -> String {
+    format!(
+        "apiVersion: cellwall.dev/v1
+kind: Fleet
+metadata: {{ name: two }}
+spec:
+  operator: {{ addresses: [203.0.113.10] }}
+  clouds:
+    aliyun: {{ prefixes: [198.51.100.0/26] }}
+    tencent: {{ prefixes: [198.51.100.64/26] }}
+  cells:
+    ali:
+      cloud: aliyun
+      region: guangdong
+      addresses: [198.51.100.2]
+      prefixes: [10.1.0.0/16]
+      nodes: [{{ name: n1, address: 198.51.100.5 }}]
+    tencent:
+      cloud: tencent
+      region: guangdong
+      addresses: [198.51.100.66]
+      prefixes: [10.2.0.0/16]
+      nodes: [{{ name: n1, address: 198.51.100.69 }}]
+  probes:
+    checkout: {{ plane: data, http: {{ url: \"http://{{cell}}/\" }} }}
+    orders: {WRITES}
+{more}"
+    )
+}
+
+const WRITES: &str = "{ plane: data, http: { url: \"http://{cell}/w/{id}\", method: POST }, \
+    readBack: \"http://{cell}/w/{id}\" }";
+
+#[test]
+fn every_probe_that_writes_is_read_back_in_every_cell() {
+    crate::read_fleet(&fleet(""), "fleet.yaml").unwrap();
+    let of = |text: String| spoilt(|r| header_mut(r).fleet = text.clone());
+    expect(&of(fleet("")), Outcome::Pass, &[]);
+    let carts = of(fleet(&format!("    carts: {WRITES}\n")));
+    for cell in ["ali", "tencent"] {
+        let words = format!("{cell}/carts: acknowledged writes not read back");
+        expect(&carts, Outcome::Inconclusive, &[&words]);
+    }
+    let mut unasked = carts;
+    header_mut(&mut unasked).judgement.lost_max = None;
+    expect(&unasked, Outcome::Pass, &[]);
+    // A fleet that cannot be read tells nothing; the ledgers that are there still do.
+    expect(&of("kind: Fleet".into()), Outcome::Pass, &[]);
+}
+
 #[test]
 fn an_endpoint_left_connected_is_named() {
     let records = spoilt(|r| header_mut(r).plan.endpoints[0].cut = false);

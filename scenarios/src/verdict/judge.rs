@@ -16,7 +16,9 @@ use super::evidence::Evidence;
 use super::findings::{Findings, percent, seconds};
 use super::frame::Frame;
 use super::replay::Replay;
-use super::{Class, Outcome, Row, Verdict, Window, control, entrypoint, integrity, others, target};
+use super::{
+    Class, Outcome, Row, Verdict, Window, agents, control, entrypoint, integrity, others, target,
+};
 use crate::history::{AlarmCause, Record, Role, Stream};
 
 /// Judges a whole history; total, whatever the records are.
@@ -54,6 +56,7 @@ pub fn judge(records: &[Record]) -> Verdict {
     if frame.stop.is_none() {
         integrity::check_duration(&evidence, fire, frame.fault_end, &mut findings);
     }
+    agents::check_agents(&evidence, fire, &mut findings);
     integrity::check_endpoints(&evidence, &mut findings);
     integrity::check_ledgers(&evidence, &mut findings);
     let mut rows = target::rows(&frame, sound && replay.is_some(), &mut findings);

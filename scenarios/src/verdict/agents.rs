@@ -1,0 +1,98 @@
+//! What the agents said of themselves: who never acted, ended early or left something uncut.
+
+use std::collections::BTreeSet;
+
+use super::Outcome;
+use super::evidence::Evidence;
+use super::findings::{Findings, seconds};
+use crate::history::AgentEvent;
+
+/// Agents end by their own clocks; this close to the planned end that is no surprise.
+const EARLY_MS: u64 = 1000;
+/// The agent cannot be spoken to: what it does is unknown, and by its lease it ends the fault.
+const LOST: &str = "lost";
+/// Nothing of the fault is in force at the agent, or soon nothing will be.
+const ENDED: [&str; 3] = ["idle", "reverting", "reverted"];
+
+/// Every node of the plan said that it fires, and none ended before the fault was to end.
+pub(super) fn check_agents(evidence: &Evidence<'_>, fire: u64, findings: &mut Findings) {
+    let until = judged_until(evidence, fire);
+    let mut words = Vec::new();
+    for (cell, node) in evidence.header.plan.nodes() {
+        let mut events: Vec<&AgentEvent> = evidence
+            .agents
+            .iter()
+            .copied()
+            .filter(|event| event.cell == cell && event.node == node)
+            .collect();
+        // Stable: events of one millisecond stay in the order in which they came.
+        events.sort_by_key(|event| event.at_ms);
+        if !events.iter().any(|event| event.state == "firing") {
+            words.push(format!(
+                "{cell}/{node} never said that it fires: nothing shows that it cut anything"
+            ));
+        }
+        words.extend(ended_early(&events, until).map(|event| told(event, fire)));
+    }
+    findings.add_some(Outcome::Inconclusive, words);
+    check_reach(evidence, findings);
+}
+
+/// Until when an agent's end is news: after an alarm or an interruption all of them revert.
+fn judged_until(evidence: &Evidence<'_>, fire: u64) -> u64 {
+    let planned = evidence.planned_end(fire).saturating_sub(EARLY_MS);
+    let alarms = evidence.alarms.iter().map(|alarm| alarm.at_ms);
+    let interrupted = evidence.interrupted.iter().map(|i| i.at_ms);
+    alarms.chain(interrupted).fold(planned, u64::min)
+}
+
+/// The first event before `until` that says that the node's part is over. What came before the
+/// node was armed belongs to another drill, unless the node was lost.
+fn ended_early<'a>(events: &[&'a AgentEvent], until: u64) -> Option<&'a AgentEvent> {
+    let mut holds = false;
+    events
+        .iter()
+        .copied()
+        .take_while(|event| event.at_ms < until)
+        .find(|event| {
+            let state = event.state.as_str();
+            holds |= ["armed", "firing"].contains(&state);
+            state == LOST || (holds && ENDED.contains(&state))
+        })
+}
+
+fn told(event: &AgentEvent, fire: u64) -> String {
+    let AgentEvent {
+        at_ms,
+        cell,
+        node,
+        state,
+        detail,
+        ..
+    } = event;
+    let (when, since) = match at_ms.checked_sub(fire) {
+        Some(_) => (
+            format!("{} after fire", seconds(*at_ms, fire)),
+            "from then on ",
+        ),
+        None => (format!("{} before fire", seconds(fire, *at_ms)), ""),
+    };
+    let cause = match detail.as_str() {
+        "" => String::new(),
+        detail => format!(" ({detail})"),
+    };
+    format!("{cell}/{node} was {state} {when}: {since}what it should have cut was not cut{cause}")
+}
+
+/// What a fault did not reach although it should have, in the agent's words, each once.
+fn check_reach(evidence: &Evidence<'_>, findings: &mut Findings) {
+    let gaps: BTreeSet<String> = evidence
+        .agents
+        .iter()
+        .flat_map(|event| {
+            let node = format!("{}/{}", event.cell, event.node);
+            event.gaps.iter().map(move |gap| format!("{node}: {gap}"))
+        })
+        .collect();
+    findings.add_some(Outcome::Inconclusive, gaps.into_iter().collect());
+}

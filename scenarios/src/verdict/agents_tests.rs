@@ -1,0 +1,135 @@
+//! Agents that never fired, ended early or left gaps deny a pass; their planned end does not.
+
+use super::Outcome;
+use super::drill::{FAULT_END, FIRE, agent, expect, spoilt, without};
+use crate::history::{Alarm, AlarmCause, Interrupted, Record};
+
+/// A healthy drill in which tencent's agent once said something else.
+fn with_state(state: &str, at_ms: u64) -> Vec<Record> {
+    spoilt(|records| records.push(agent("tencent", state, at_ms)))
+}
+
+#[test]
+fn a_node_that_never_fired_cut_nothing() {
+    let silent = without(|record| {
+        !matches!(record, Record::Agent(event)
+            if event.cell == "tencent" && event.state == "firing")
+    });
+    expect(
+        &silent,
+        Outcome::Inconclusive,
+        &["tencent/n1 never said that it fires"],
+    );
+    let nobody = without(|record| !matches!(record, Record::Agent(_)));
+    expect(&nobody, Outcome::Inconclusive, &["ali/n1 never said"]);
+}
+
+#[test]
+fn an_agent_lost_before_it_acts_cuts_nothing() {
+    expect(
+        &with_state("lost", FIRE * 1000 - 500),
+        Outcome::Inconclusive,
+        &["tencent/n1 was lost 0.5 s before fire: what it should have cut was not cut"],
+    );
+    // Between armed (-0.9 s) and firing (-0.8 s).
+    expect(
+        &with_state("lost", FIRE * 1000 - 850),
+        Outcome::Inconclusive,
+        &["tencent/n1 was lost 0.8 s before fire"],
+    );
+}
+
+#[test]
+fn an_agent_that_ends_early_leaves_the_rest_uncut() {
+    for state in ["lost", "idle", "reverting", "reverted"] {
+        let said = format!("tencent/n1 was {state} 7.5 s after fire: from then on");
+        expect(
+            &with_state(state, FIRE * 1000 + 7500),
+            Outcome::Inconclusive,
+            &[&said],
+        );
+        let last = with_state(state, FAULT_END * 1000 - 1001);
+        expect(&last, Outcome::Inconclusive, &["59.0 s after fire"]);
+        let on_time = with_state(state, FAULT_END * 1000 - 1000);
+        expect(&on_time, Outcome::Pass, &[]);
+    }
+    let why = spoilt(|records| {
+        let mut record = agent("ali", "reverted", FIRE * 1000 + 1);
+        if let Record::Agent(event) = &mut record {
+            event.detail = "the guardian died".into();
+        }
+        records.push(record);
+    });
+    expect(
+        &why,
+        Outcome::Inconclusive,
+        &["ali/n1", "the guardian died"],
+    );
+}
+
+#[test]
+fn what_says_nothing_of_this_fault_is_no_news() {
+    expect(
+        &with_state("not renewed", FIRE * 1000 + 7500),
+        Outcome::Pass,
+        &[],
+    );
+    // The present state of an agent before it was armed for this drill.
+    let past = with_state("reverted", FIRE * 1000 - 5000);
+    expect(&past, Outcome::Pass, &[]);
+    let stranger = spoilt(|records| records.push(agent("aws", "lost", FIRE * 1000 + 7500)));
+    expect(&stranger, Outcome::Pass, &[]);
+}
+
+#[test]
+fn an_aborted_drill_names_only_who_ended_before_it() {
+    let alarmed = |at_ms| {
+        spoilt(|records| {
+            records.push(agent("tencent", "reverted", at_ms));
+            records.push(Record::Alarm(Alarm {
+                at_ms: (FIRE + 8) * 1000,
+                stream: "aws/checkout".into(),
+                cause: AlarmCause::Degraded,
+            }));
+        })
+    };
+    let said = |records: &[Record]| super::judge(records).reasons.join("; ");
+    let after = said(&alarmed((FIRE + 8) * 1000));
+    assert!(!after.contains("was reverted"), "{after}");
+    let before = said(&alarmed((FIRE + 8) * 1000 - 1));
+    assert!(before.contains("tencent/n1 was reverted"), "{before}");
+    let interrupted = spoilt(|records| {
+        records.push(agent("tencent", "lost", (FIRE + 3) * 1000));
+        records.push(agent("ali", "reverted", (FIRE + 4) * 1000));
+        records.push(Record::Interrupted(Interrupted {
+            at_ms: (FIRE + 3) * 1000 + 1,
+            why: "a lost agent".into(),
+        }));
+    });
+    let verdict = expect(
+        &interrupted,
+        Outcome::Aborted,
+        &["tencent/n1 was lost 3 s after fire"],
+    );
+    let reasons = verdict.reasons.join("; ");
+    assert!(!reasons.contains("ali/n1 was reverted"), "{reasons}");
+}
+
+#[test]
+fn what_the_fault_did_not_reach_is_named_once() {
+    let gap = "device late0 appeared after arm: its egress was not cut";
+    let records = spoilt(|records| {
+        for record in records {
+            if let Record::Agent(event) = record
+                && event.cell == "tencent"
+                && event.state.starts_with("revert")
+            {
+                event.gaps = vec![gap.into()];
+            }
+        }
+    });
+    let said = format!("tencent/n1: {gap}");
+    let verdict = expect(&records, Outcome::Inconclusive, &[&said]);
+    let times = verdict.reasons.iter().filter(|r| **r == said).count();
+    assert_eq!(times, 1, "{:#?}", verdict.reasons);
+}
