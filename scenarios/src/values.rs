@@ -94,6 +94,8 @@ impl Scalar for Duration {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Rate(pub f64);
 
+/// Lowest rate of a probe, per second: fewer than 36 an hour prove nothing in the longest window.
+pub(crate) const MIN_RATE: f64 = 0.01;
 /// Highest rate of a probe, per second.
 pub(crate) const MAX_RATE: f64 = 1_000.0;
 
@@ -105,10 +107,10 @@ impl Scalar for Rate {
     fn parse(text: &str) -> Result<Self, String> {
         let wrong = || format!("`{text}` is not a rate; write for instance 20/s");
         let rate = decimal(text.strip_suffix("/s").ok_or_else(wrong)?).ok_or_else(wrong)?;
-        match rate > 0.0 && rate <= MAX_RATE {
+        match (MIN_RATE..=MAX_RATE).contains(&rate) {
             true => Ok(Rate(rate)),
             false => Err(format!(
-                "`{text}` is out of range: more than 0/s, at most 1000/s"
+                "`{text}` is out of range: {MIN_RATE}/s to {MAX_RATE}/s"
             )),
         }
     }
@@ -247,6 +249,13 @@ mod tests {
         assert!(parse_duration("90").unwrap_err().contains("write 90s"));
         assert!(parse_duration("soon").is_err());
         assert_eq!(parse_rate("0.5/s"), Ok(0.5));
+        assert_eq!(parse_rate("0.01/s"), Ok(0.01));
+        assert_eq!(parse_rate("1000/s"), Ok(1000.0));
+        assert!(
+            parse_rate("0.009/s")
+                .unwrap_err()
+                .ends_with("out of range: 0.01/s to 1000/s")
+        );
         for wrong in [
             "20", "20/m", "0/s", "-1/s", "1001/s", "inf/s", "1e3/s", "/s", "NaN/s",
         ] {

@@ -1,7 +1,10 @@
 //! Whatever the bytes are, reading and planning end with a value or an error, never a panic.
 
 use proptest::prelude::*;
+use scenarios::fleet::Plane;
+use scenarios::history::{Role, Stream};
 use scenarios::planner::build;
+use scenarios::verdict::windows::{Asked, check};
 use scenarios::{library, read_fleet, read_fleet_bytes, read_scenario, read_scenario_bytes};
 
 const FLEET: &str = include_str!("fleet.yaml");
@@ -76,6 +79,82 @@ fn exercise(bytes: &[u8]) {
     match read_scenario_bytes(bytes, "s") {
         Ok(scenario) => drop(build(&good, &scenario).map_err(|error| error.to_string())),
         Err(error) => assert!(error.to_string().ends_with("nothing was altered")),
+    }
+}
+
+/// Any number, but often one of a size that a person might write.
+fn number() -> impl Strategy<Value = f64> {
+    let size = (-320.0f64..320.0).prop_map(|exponent| 10f64.powf(exponent));
+    let usual = (-3.0f64..3.5).prop_map(|exponent| 10f64.powf(exponent));
+    prop_oneof![prop::num::f64::ANY, size, usual]
+}
+
+/// A share such as a margin: often between 0 and 1.
+fn fraction() -> impl Strategy<Value = f64> {
+    prop_oneof![number(), 0.001f64..0.2]
+}
+
+fn milliseconds() -> impl Strategy<Value = u64> {
+    prop_oneof![any::<u64>(), 0u64..600_000]
+}
+
+prop_compose! {
+    fn asked()(
+        (alpha, margin, p, episode_s) in (fraction(), fraction(), fraction(), number()),
+        (before_ms, fault_ms, after_ms) in (milliseconds(), milliseconds(), milliseconds()),
+        (block_ms, propagation_s) in (milliseconds(), any::<u64>()),
+    ) -> Asked {
+        Asked { alpha, margin, p, before_ms, fault_ms, after_ms, block_ms, propagation_s, episode_s }
+    }
+}
+
+fn stream(rate: f64, slo_ms: Option<u64>) -> Stream {
+    Stream {
+        name: "gd-aws/checkout".to_owned(),
+        role: Role::Other,
+        plane: Plane::Data,
+        cell: Some("gd-aws".to_owned()),
+        probe: "checkout".to_owned(),
+        rate,
+        slo_ms,
+        timeout_ms: 1000,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn any_rates_and_windows(rates in prop::collection::vec(number(), 0..3), asked in asked()) {
+        let slo = |index: usize| index.is_multiple_of(2).then_some(500);
+        let streams: Vec<Stream> = rates
+            .iter()
+            .enumerate()
+            .map(|(index, rate)| stream(*rate, slo(index)))
+            .collect();
+        if let Err(refused) = check(&streams, &asked) {
+            prop_assert!(refused.to_string().contains("gd-aws/checkout"));
+        }
+    }
+}
+
+/// `plan --rate 1e-300/s` once did: the probes needed saturate the count of seconds.
+#[test]
+fn a_rate_near_zero() {
+    let usual = Asked {
+        alpha: 0.01,
+        margin: 0.02,
+        p: 0.005,
+        before_ms: 60_000,
+        fault_ms: 60_000,
+        after_ms: 60_000,
+        block_ms: 1000,
+        propagation_s: 0,
+        episode_s: 0.0,
+    };
+    for rate in [1e-300, f64::MIN_POSITIVE, 5e-324, 1e-6] {
+        let refused = check(&[stream(rate, Some(500))], &usual).unwrap_err();
+        assert_eq!(refused.needed_s, None, "{rate}");
     }
 }
 

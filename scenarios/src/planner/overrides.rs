@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::fleet::Fleet;
 use crate::read::LONGEST;
 use crate::scenario::Scenario;
-use crate::values::MAX_RATE;
+use crate::values::{MAX_RATE, MIN_RATE};
 
 /// An override that no file could have said either.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -14,8 +14,10 @@ pub enum OverrideError {
         humantime::format_duration(*.0))]
     Window(Duration),
     #[error(
-        "{0}/s is out of range: more than 0/s, at most 1000/s per stream and entrypoint; \
-        nothing was altered"
+        "{0}/s is out of range: {least}/s to {most}/s per stream and entrypoint; \
+        nothing was altered",
+        least = MIN_RATE,
+        most = MAX_RATE
     )]
     Rate(f64),
 }
@@ -44,7 +46,7 @@ pub fn with_rate(fleet: &mut Fleet, rate: f64) -> Result<(), OverrideError> {
         .map(|entrypoint| entrypoint.shares.len())
         .max();
     let highest = rate * most.unwrap_or(1).max(1) as f64;
-    if !(rate > 0.0 && highest <= MAX_RATE) {
+    if !(rate >= MIN_RATE && highest <= MAX_RATE) {
         return Err(OverrideError::Rate(rate));
     }
     for probe in fleet.probes.values_mut() {

@@ -180,7 +180,7 @@ fn overrides_reach_every_window_and_rate() {
     with_rate(&mut fleet, 50.0).unwrap();
     assert!(fleet.probes.values().all(|probe| probe.rate == 50.0));
     assert_eq!(fleet.entrypoints["shop"].rate, 150.0);
-    for wrong in [0.0, -1.0, f64::NAN, f64::INFINITY, 400.0] {
+    for wrong in [0.0, 1e-300, 0.009, -1.0, f64::NAN, f64::INFINITY, 400.0] {
         assert!(with_rate(&mut fleet, wrong).is_err(), "{wrong}");
     }
     assert_eq!(

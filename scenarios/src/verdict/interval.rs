@@ -101,6 +101,10 @@ fn secant(beta: &Beta, p: f64, low: f64, step: f64) -> Option<f64> {
             return None;
         }
         let middle = (low * above - high * below) / (above - below);
+        // 0 / 0 where the levels at both ends cannot be told apart.
+        if !middle.is_finite() {
+            return None;
+        }
         let here = error(middle);
         if here.abs() < 1e-13 || high - low < 1e-10 * high {
             return Some(middle);

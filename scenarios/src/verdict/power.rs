@@ -176,6 +176,10 @@ impl Question {
             return None;
         }
         let zero_error = (floor_n0(self.alpha, self.margin) as f64 / rate).ceil() as u64;
+        // The count saturates for a rate near 0: not plannable, and no number to go on with.
+        if !self.is_plannable(zero_error, rate) {
+            return None;
+        }
         let mut second = self.first_try(zero_error.max(1), rate);
         let mut run = 0;
         while self.is_plannable(second, rate) {
@@ -409,8 +413,8 @@ mod tests {
             ..question
         };
         assert_eq!(ill.needed_seconds(20.0), None);
-        for rate in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-            assert_eq!(question.needed_seconds(rate), None);
+        for rate in [0.0, -1.0, 1e-300, 1e300, f64::NAN, f64::INFINITY] {
+            assert_eq!(question.needed_seconds(rate), None, "{rate}");
         }
     }
 }

@@ -20,6 +20,7 @@ pub struct Asked {
     pub after_ms: u64,
     pub block_ms: u64,
     /// The longest mechanism by which damage could spread (DNS TTL, health checks); 0: none known.
+    /// For a caller who knows it: no file or option of cellwall says it yet, so it is 0 so far.
     pub propagation_s: u64,
     /// Length of the outage episodes that must not slip between windows; 0: not asked.
     pub episode_s: f64,
@@ -272,7 +273,7 @@ fn rate_for(question: &Question, rate: f64, needed_s: u64, configured_s: u64) ->
 
 /// A margin in half per cents, at most 10 %, with which the configured window would do.
 fn margin_for(question: &Question, rate: f64, configured_s: u64) -> Option<f64> {
-    let first = (question.margin * 200.0).floor() as u32 + 1;
+    let first = ((question.margin * 200.0).floor() as u32).saturating_add(1);
     let candidates = (first..=20).map(|half_percents| f64::from(half_percents) / 200.0);
     candidates.into_iter().find(|margin| {
         Question {
