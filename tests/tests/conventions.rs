@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// What stands below this is test code; written so that it does not find itself.
+/// What stands right below this is test code; written so that it does not find itself.
 const TESTS_BEGIN: &str = concat!("#[cfg", "(test)]");
 /// A file may be this long, and no longer.
 const LINES_MAX: usize = 500;
@@ -32,22 +32,75 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     found
 }
 
+/// The module that a line declares, and whether its text follows there (`mod x {`, not `mod x;`).
+fn module(line: &str) -> Option<(&str, bool)> {
+    let (_, rest) = line.trim_start().split_once("mod ")?;
+    let inline = rest.trim_end().ends_with('{');
+    let name = rest.trim_end_matches([' ', '{', ';']);
+    (!name.contains(' ')).then_some((name, inline))
+}
+
+/// The numbered lines of a source file outside its inline test modules, and the names of the test
+/// modules that stand in files of their own.
+fn without_tests(text: &str) -> (Vec<(usize, &str)>, Vec<&str>) {
+    let (mut code, mut elsewhere) = (Vec::new(), Vec::new());
+    let mut lines = text.lines().enumerate().peekable();
+    while let Some((number, line)) = lines.next() {
+        if line.trim() != TESTS_BEGIN {
+            code.push((number + 1, line));
+            continue;
+        }
+        while lines.next_if(|(_, line)| line.starts_with("#[")).is_some() {}
+        match lines.peek().and_then(|(_, line)| module(line)) {
+            // rustfmt puts the brace that ends a module of a file at the start of its line.
+            Some((_, true)) => {
+                lines.by_ref().find(|(_, line)| *line == "}");
+            }
+            Some((name, false)) => elsewhere.push(name),
+            None => {}
+        }
+    }
+    (code, elsewhere)
+}
+
+/// Where `mod name;` of the file `parent` is: a file or a folder beginning with this path.
+fn place_of(parent: &Path, name: &str) -> PathBuf {
+    let stem = parent.file_stem().unwrap_or_default();
+    let folder = parent.parent().expect("a folder");
+    if ["lib", "main", "mod"].iter().any(|root| stem == *root) {
+        folder.join(name)
+    } else {
+        folder.join(stem).join(name)
+    }
+}
+
 /// Every line of code (not comment, not test module) that holds one of `words`.
 fn offences(folder: &str, words: &[&str], spared: &[&str]) -> Vec<String> {
     let mut offences = Vec::new();
-    for (path, text) in sources(folder) {
+    let sources = sources(folder);
+    let tests: Vec<PathBuf> = sources
+        .iter()
+        .flat_map(|(path, text)| {
+            let (_, elsewhere) = without_tests(text);
+            elsewhere.into_iter().map(|name| place_of(path, name))
+        })
+        .collect();
+    for (path, text) in &sources {
+        let bare = path.with_extension("");
+        if tests.iter().any(|test| bare.starts_with(test)) {
+            continue;
+        }
         let name = path.display().to_string();
         if spared.iter().any(|spared| name.contains(spared)) {
             continue;
         }
-        let code = text.split(TESTS_BEGIN).next().unwrap_or_default();
-        for (number, line) in code.lines().enumerate() {
+        for (number, line) in without_tests(text).0 {
             let bare = line.trim_start();
             if bare.starts_with("//") {
                 continue;
             }
             if words.iter().any(|word| line.contains(word)) {
-                offences.push(format!("{name}:{}: {bare}", number + 1));
+                offences.push(format!("{name}:{number}: {bare}"));
             }
         }
     }
@@ -151,17 +204,31 @@ fn every_file_opens_with_a_sentence_and_stays_short() {
         "lab/src",
         "lab/shop/src",
         "tests",
+        "scenarios/tests",
+        "probes/tests",
+        "agent/tests",
+        "lab/tests",
+        "lab/shop/tests",
+        "ctl/tests",
+        "wire/tests",
     ];
-    for (path, text) in folders.iter().flat_map(|folder| sources(folder)) {
+    // Not every crate has tests of its own; where there is a folder, it is held to the rule.
+    let there = folders.iter().filter(|folder| {
+        let tests = folder.ends_with("/tests");
+        !tests || root().join(folder).is_dir()
+    });
+    let mut offences = Vec::new();
+    for (path, text) in there.flat_map(|folder| sources(folder)) {
         let first = text.lines().next().unwrap_or_default();
-        assert!(
-            first.starts_with("//! "),
-            "{}: no opening sentence",
-            path.display()
-        );
+        if !first.starts_with("//! ") {
+            offences.push(format!("{}: no opening sentence", path.display()));
+        }
         let lines = text.lines().count();
-        assert!(lines <= LINES_MAX, "{}: {lines} lines", path.display());
+        if lines > LINES_MAX {
+            offences.push(format!("{}: {lines} lines", path.display()));
+        }
     }
+    assert_none("how files look", &offences);
 }
 
 #[test]
@@ -182,4 +249,36 @@ fn an_offence_is_found() {
         found.iter().any(|line| line.contains("conventions.rs")),
         "{found:?}"
     );
+}
+
+/// An early `mod x;` of tests hides nothing below it; test modules are spared wherever they are.
+#[test]
+fn only_tests_are_spared() {
+    let marker = TESTS_BEGIN;
+    let text = format!(
+        "{marker}\nmod far;\nfn early() {{}}\n{marker}\n#[allow(x)]\nmod near {{\n    fn spared() \
+         {{\n    }}\n}}\n{marker}\nfn helper() {{}}\nfn late() {{}}\n"
+    );
+    let (code, elsewhere) = without_tests(&text);
+    let kept: Vec<&str> = code.iter().map(|(_, line)| *line).collect();
+    assert_eq!(elsewhere, ["far"]);
+    assert_eq!(
+        kept,
+        [
+            "mod far;",
+            "fn early() {}",
+            "fn helper() {}",
+            "fn late() {}"
+        ]
+    );
+    assert_eq!(code[1].0, 3, "lines keep their numbers");
+
+    let planner = offences("scenarios/src", &["pub fn build("], &[]);
+    assert_eq!(planner.len(), 1, "below an early marker: {planner:?}");
+    let within = offences(
+        "scenarios/src",
+        &["pub fn spoilt(", "fn power_vectors("],
+        &[],
+    );
+    assert!(within.is_empty(), "test modules: {within:?}");
 }
