@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::Path;
 
 use ipnet::IpNet;
-use scenarios::fleet::Fleet;
+use scenarios::fleet::{Endpoint, Fleet};
 
 use crate::address;
 use crate::error::{Error, Result};
@@ -42,6 +41,8 @@ pub struct CellDescription {
     pub addresses: Vec<IpAddr>,
     /// Wanted addresses of nodes; nodes that are not named get default ones.
     pub nodes: BTreeMap<String, WantedNode>,
+    /// Declared dependencies by name. Those on addresses that the lab does not have are dropped.
+    pub uses: BTreeMap<String, Endpoint>,
 }
 
 #[derive(Clone, Debug)]
@@ -72,6 +73,7 @@ impl Description {
                 inside: address::inside(index),
                 addresses: Vec::new(),
                 nodes: BTreeMap::new(),
+                uses: BTreeMap::new(),
             });
         Description {
             clouds: clouds.collect(),
@@ -80,12 +82,8 @@ impl Description {
     }
 
     /// Clouds and cells of a user's fleet file: names, regions, prefixes, addresses of cells and
-    /// nodes.
-    pub fn of_fleet(fleet: &Fleet, path: &Path) -> Result<Description> {
-        let refuse = |why: String| Error::FleetFile {
-            path: path.to_path_buf(),
-            why,
-        };
+    /// nodes, and what cells use.
+    pub fn of_fleet(fleet: &Fleet) -> Result<Description> {
         let mut clouds = Vec::new();
         for (name, cloud) in &fleet.clouds {
             let first = |v4: bool| {
@@ -96,7 +94,7 @@ impl Description {
                 lans.find(|lan| lan.addr().is_ipv4() == v4)
             };
             let (Some(v4), Some(v6)) = (first(true), first(false)) else {
-                return Err(refuse(format!(
+                return Err(Error::Layout(format!(
                     "cloud `{name}` has no room for a lab, which wants an IPv4 prefix of /26 or \
                      larger and an IPv6 prefix of /64 or larger in each cloud"
                 )));
@@ -135,6 +133,7 @@ impl Description {
                 inside: [own(true, v4), own(false, v6)],
                 addresses: cell.addresses.clone(),
                 nodes: cell.nodes.iter().map(node).collect(),
+                uses: cell.uses.clone(),
             });
         }
         Ok(Description { clouds, cells })

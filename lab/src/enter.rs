@@ -1,6 +1,6 @@
 //! `exec` and `enter`: this process goes into a namespace of the lab and becomes the command.
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
@@ -8,40 +8,60 @@ use std::path::Path;
 use std::process::Command;
 
 use nix::sched::{CloneFlags, setns};
+use nix::unistd::{User, initgroups, setresgid, setresuid};
 use rustix::process::Pid;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
+use crate::caller;
 use crate::error::{Error, Result};
 use crate::internet::OPERATOR;
-use crate::state::Root;
+use crate::state::{LabDirectory, Root};
 use crate::status;
 
 /// Runs a command on a host of the lab, with all rights. Returns only on failure.
 pub fn exec(root: &Root, lab: Option<&str>, node: &str, command: &[OsString]) -> Error {
     match stand_in(root, lab, node) {
-        Ok(()) => become_command(command, node),
+        Ok(_) => become_command(command, node, None),
         Err(error) => error,
     }
 }
 
 /// Runs a command where the operator stands, without any capability and without a way to get one
-/// back. The user stays the same, so that files the command writes belong to the caller. Returns
-/// only on failure.
+/// back. Under sudo the command runs as the user who called sudo: root without capabilities could
+/// neither run a program in that user's home directory nor write a history there. Returns only on
+/// failure.
 pub fn enter(root: &Root, lab: Option<&str>, command: &[OsString]) -> Error {
-    let ready = stand_in(root, lab, OPERATOR).and_then(|()| drop_capabilities());
-    match ready {
-        Ok(()) => become_command(command, OPERATOR),
+    match become_operator(root, lab) {
+        Ok(user) => become_command(command, OPERATOR, user.as_ref()),
         Err(error) => error,
     }
 }
 
+fn become_operator(root: &Root, lab: Option<&str>) -> Result<Option<User>> {
+    let user = caller::behind_sudo()?;
+    let directory = stand_in(root, lab, OPERATOR)?;
+    caller::hand_over(&directory, user.as_ref())?;
+    bound_capabilities()?;
+    if let Some(user) = &user {
+        become_user(user)?;
+    }
+    drop_capabilities()?;
+    Ok(user)
+}
+
 /// The process itself moves and becomes the command, so that signals and the exit code are the
 /// command's own.
-fn become_command(command: &[OsString], place: &str) -> Error {
+fn become_command(command: &[OsString], place: &str, user: Option<&User>) -> Error {
     let Some((program, arguments)) = command.split_first() else {
         return Error::Layout("there is no command to run".to_string());
     };
-    let source = Command::new(program).args(arguments).exec();
+    let mut ready = Command::new(program);
+    ready.args(arguments);
+    if let Some(user) = user {
+        ready.env("HOME", &user.dir);
+        ready.env("USER", &user.name).env("LOGNAME", &user.name);
+    }
+    let source = ready.exec();
     let command = program.to_string_lossy().into_owned();
     Error::Exec {
         command,
@@ -50,7 +70,7 @@ fn become_command(command: &[OsString], place: &str) -> Error {
     }
 }
 
-fn stand_in(root: &Root, lab: Option<&str>, node: &str) -> Result<()> {
+fn stand_in(root: &Root, lab: Option<&str>, node: &str) -> Result<LabDirectory> {
     let (directory, record) = status::find(root, lab)?;
     let layout = directory.layout()?;
     let namespace = layout.resolve(node).ok_or_else(|| Error::UnknownNode {
@@ -75,17 +95,35 @@ fn stand_in(root: &Root, lab: Option<&str>, node: &str) -> Result<()> {
         return Err(Error::NoLab);
     }
     setns(opened.as_fd(), CloneFlags::CLONE_NEWNET)
-        .map_err(Error::kernel(format!("enter the namespace of {namespace}")))
+        .map_err(Error::kernel(format!("enter the namespace of {namespace}")))?;
+    Ok(directory)
 }
 
-fn drop_capabilities() -> Result<()> {
-    let failed = |what: &str| Error::kernel::<rustix::io::Errno>(format!("{what} capabilities"));
+fn failed(what: &str) -> impl FnOnce(rustix::io::Errno) -> Error {
+    Error::kernel(format!("{what} capabilities"))
+}
+
+/// While the process still may: this needs `CAP_SETPCAP`.
+fn bound_capabilities() -> Result<()> {
     // Out of the bounding set: else a root user gets them all back with exec (capabilities(7)).
     let present = rustix::thread::capabilities(None::<Pid>).map_err(failed("read the own"))?;
     for capability in present.permitted.iter() {
         rustix::thread::remove_capability_from_bounding_set(capability)
             .map_err(failed("bound the"))?;
     }
+    Ok(())
+}
+
+/// Groups first: without the user id of root they can no longer be set.
+fn become_user(user: &User) -> Result<()> {
+    let failed = |what: &str| Error::kernel::<nix::Error>(format!("{what} of {}", user.name));
+    let name = CString::new(user.name.as_str()).map_err(|_| Error::NoUser(user.uid.as_raw()))?;
+    initgroups(&name, user.gid).map_err(failed("take the groups"))?;
+    setresgid(user.gid, user.gid, user.gid).map_err(failed("take the group"))?;
+    setresuid(user.uid, user.uid, user.uid).map_err(failed("take the user id"))
+}
+
+fn drop_capabilities() -> Result<()> {
     rustix::thread::clear_ambient_capability_set().map_err(failed("clear the ambient"))?;
     let none = CapabilitySets {
         effective: CapabilitySet::empty(),

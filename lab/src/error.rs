@@ -9,6 +9,12 @@ pub enum Error {
     #[error("a lab is made of namespaces and needs root: run it with sudo. Nothing was changed")]
     NotRoot,
     #[error(
+        "SUDO_UID is {0}, and there is no user with this number (`getent passwd {0}`), so that \
+         the groups and the home directory are not known. Add the user, or call as root itself \
+         (`env -u SUDO_UID`). Nothing was changed"
+    )]
+    NoUser(u32),
+    #[error(
         "`{0}` is not a name: use a-z, 0-9 and `-` (not first or last), 63 at most. \
          Nothing was changed"
     )]
@@ -84,6 +90,7 @@ impl Error {
             Error::Exec { source, .. } if source.kind() == io::ErrorKind::NotFound => 127,
             Error::Exec { .. } => 126,
             Error::NotRoot
+            | Error::NoUser(_)
             | Error::BadName(_)
             | Error::NoLab
             | Error::NoSuchLab { .. }

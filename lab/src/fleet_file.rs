@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
+use crate::description::Description;
 use crate::error::{Error, Result};
 use crate::internet;
 use crate::layout::{CellLayout, Layout};
@@ -56,6 +57,26 @@ pub fn text(layout: &Layout) -> String {
     // Writing to a String does not fail.
     let _ = write_text(&mut out, layout);
     out
+}
+
+/// Which parts of a user's fleet file the lab does not take, in one line.
+pub fn remark(wanted: &Description, layout: &Layout) -> String {
+    let mut dropped = Vec::new();
+    for cell in &wanted.cells {
+        let built = layout.cells.iter().find(|built| built.name == cell.name);
+        let built = built.map(|built| &built.uses);
+        let missing = |name: &&String| built.is_none_or(|uses| !uses.contains_key(*name));
+        let names = cell.uses.keys().filter(missing);
+        dropped.extend(names.map(|name| format!("{}.{name}", cell.name)));
+    }
+    let uses = match dropped.is_empty() {
+        true => "all kept".to_string(),
+        false => format!(
+            "dropped {} (the lab has no such address)",
+            dropped.join(", ")
+        ),
+    };
+    format!("the lab's own: probes, entrypoints, operator, references, tls; uses: {uses}")
 }
 
 fn write_text(out: &mut String, layout: &Layout) -> std::fmt::Result {

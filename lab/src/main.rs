@@ -1,6 +1,7 @@
 //! `cellwall-lab`: a fleet on this machine, inside namespaces, gone without a trace afterwards.
 
 mod address;
+mod caller;
 mod child;
 mod description;
 mod enter;
@@ -64,7 +65,7 @@ enum Task {
         #[arg(last = true, required = true, value_name = "CMD")]
         command: Vec<OsString>,
     },
-    /// Run a command where the operator stands, without any capability
+    /// Run a command where the operator stands, without any capability; under sudo as its caller
     Enter {
         /// Needed when several labs are up
         #[arg(long, visible_alias = "name")]

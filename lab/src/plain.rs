@@ -15,6 +15,8 @@ const STORE_PORT: u16 = 8082;
 const DNS_PORT: u16 = 53;
 /// One order in this many is lost or doubled by a store with that flaw.
 const STORE_FLAW_EVERY: &str = "10";
+/// The name under which the flaw is declared.
+const ORDERS_DB: &str = "orders-db";
 
 /// See the module.
 pub struct Plain;
@@ -53,7 +55,7 @@ impl CellKind for Plain {
         }
         if flaws.contains(&Flaw::ManagedDatabase) {
             let database = managed_database(clouds, cells)?;
-            cells[1].uses.insert("orders-db".to_string(), database);
+            cells[1].uses.insert(ORDERS_DB.to_string(), database);
         }
         Ok(())
     }
@@ -211,9 +213,11 @@ fn front(layout: &Layout, cell: usize, name: &str, place: &Place) -> Result<Serv
         other if other > 0 && flawed(Flaw::SharedResolver) => node(first, "resolver")?.public[0],
         _ => node(own_cell, "resolver")?.inside[0],
     };
-    let store = match own_cell.uses.get("orders-db") {
-        Some(database) => *database,
-        None => SocketAddr::new(node(own_cell, "store")?.inside[0], STORE_PORT),
+    let database = own_cell.uses.get(ORDERS_DB);
+    let store = match database {
+        // A user's fleet file may declare this name, too; only the flaw wires it.
+        Some(database) if cell == 1 && flawed(Flaw::ManagedDatabase) => *database,
+        _ => SocketAddr::new(node(own_cell, "store")?.inside[0], STORE_PORT),
     };
     let mut arguments = listen(&own.inside, FRONT_PORT);
     let pricing = format!("{}:{PRICING_PORT}", pricing_name(pricing_cell));

@@ -1,8 +1,8 @@
 //! The directory of each lab and `lab.json` in it: which labs there are, and whose they are.
 
 use std::fs;
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,7 +17,8 @@ use crate::process::ProcessId;
 /// On a real disk, because agents keep their journals in it and fsync them.
 pub const DEFAULT_ROOT: &str = "/var/lib/cellwall-lab";
 const RECORD: &str = "lab.json";
-/// Directories that are being removed; whoever finds one removes it.
+/// Directories that are being made or removed are named `.gone-NAME-PID`; whoever finds one of
+/// ours while holding the lock removes it.
 const GONE: &str = ".gone-";
 
 /// How far `up` has come. Each is announced when it is reached.
@@ -75,9 +76,14 @@ impl LabDirectory {
         self.0.join("tls")
     }
 
+    /// The hosts' directories.
+    pub fn nodes(&self) -> PathBuf {
+        self.0.join("nodes")
+    }
+
     /// Where a host's processes keep their files and logs.
     pub fn node(&self, namespace: &str) -> PathBuf {
-        self.0.join("nodes").join(namespace)
+        self.nodes().join(namespace)
     }
 
     pub fn record(&self) -> Result<Record> {
@@ -113,24 +119,28 @@ impl Root {
         let _lock = self.lock()?;
         self.sweep_locked()?;
         let lab = self.lab(name);
-        match fs::DirBuilder::new().mode(0o700).create(&lab.0) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(match lab.record() {
-                    Ok(_) => Error::AlreadyUp(name.to_string()),
-                    Err(_) => Error::NotALab { path: lab.0 },
-                });
-            }
-            Err(error) => return Err(Error::file("make", &lab.0)(error)),
+        if fs::symlink_metadata(&lab.0).is_ok() {
+            return Err(match lab.record() {
+                Ok(_) => Error::AlreadyUp(name.to_string()),
+                Err(_) => Error::NotALab { path: lab.0 },
+            });
         }
         let keeper = ProcessId::own().map_err(Error::kernel("read /proc/self/stat"))?;
-        lab.write_record(&Record {
+        // It gets its name when it is signed, so that whatever has a name and no record is not
+        // ours. The lock keeps sweeps away until then.
+        let unnamed = LabDirectory(self.gone(name));
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&unnamed.0)
+            .map_err(Error::file("make", &unnamed.0))?;
+        unnamed.write_record(&Record {
             name: name.to_string(),
             step: Step::Prepared,
             keeper,
             holder: None,
             agents: Default::default(),
         })?;
+        fs::rename(&unnamed.0, &lab.0).map_err(Error::file("make", &lab.0))?;
         Ok(lab)
     }
 
@@ -170,21 +180,15 @@ impl Root {
 
     fn sweep_locked(&self) -> Result<()> {
         for path in self.entries()? {
-            let name = path
-                .file_name()
-                .map(|name| name.to_string_lossy().into_owned());
-            if name.is_some_and(|name| name.starts_with(GONE)) {
-                fs::remove_dir_all(&path).map_err(Error::file("remove", &path))?;
+            if is_unfinished(&path) {
+                remove_tree(&path)?;
                 continue;
             }
             let lab = LabDirectory(path);
             let Ok(record) = lab.record() else {
-                // `up` was killed before it could sign. Anything but an empty directory stays:
-                // it may be someone else's.
-                let _ = fs::remove_dir(&lab.0);
                 continue;
             };
-            if record.keeper.open().is_some() {
+            if name_of(&lab.0) != record.name || record.keeper.open().is_some() {
                 continue;
             }
             if let Some(holder) = record.holder.as_ref().and_then(ProcessId::open) {
@@ -198,17 +202,16 @@ impl Root {
 
     /// First out of sight in one step, then gone: a half removed directory is never a lab.
     fn discard(&self, path: &Path) -> Result<()> {
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        let gone = self.0.join(format!("{GONE}{name}-{}", std::process::id()));
+        let gone = self.gone(&name_of(path));
         match fs::rename(path, &gone) {
-            Ok(()) => fs::remove_dir_all(&gone).map_err(Error::file("remove", &gone)),
+            Ok(()) => remove_tree(&gone),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(Error::file("remove", path)(error)),
         }
+    }
+
+    fn gone(&self, name: &str) -> PathBuf {
+        self.0.join(format!("{GONE}{name}-{}", std::process::id()))
     }
 
     fn entries(&self) -> Result<Vec<PathBuf>> {
@@ -219,8 +222,8 @@ impl Root {
         };
         Ok(listing
             .flatten()
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
             .map(|entry| entry.path())
-            .filter(|path| path.is_dir())
             .collect())
     }
 
@@ -241,7 +244,8 @@ impl Root {
                 .map_err(Error::kernel(format!("look at {}", self.0.display())))?;
             if fs::metadata(&self.0).is_ok_and(|now| now.ino() == held.st_ino) {
                 if self.is_default() {
-                    let _ = fs::set_permissions(&self.0, fs::Permissions::from_mode(0o700));
+                    // Who may go further is said by each lab's own directory.
+                    let _ = fs::set_permissions(&self.0, fs::Permissions::from_mode(0o711));
                 }
                 return Ok(directory);
             }
@@ -259,6 +263,52 @@ impl Root {
     }
 }
 
+fn name_of(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+/// A lab's directory that is being made or removed: it has the name that one has, and in it is the
+/// record of that lab, or nothing but an unfinished record.
+fn is_unfinished(path: &Path) -> bool {
+    let name = name_of(path);
+    let Some((lab, pid)) = name
+        .strip_prefix(GONE)
+        .and_then(|rest| rest.rsplit_once('-'))
+    else {
+        return false;
+    };
+    if lab.is_empty() || pid.parse::<u32>().is_err() {
+        return false;
+    }
+    if let Ok(record) = LabDirectory(path.to_path_buf()).record() {
+        return record.name == lab;
+    }
+    let only_a_record = |name: &std::ffi::OsStr| name == RECORD || name == "lab.json.new";
+    fs::read_dir(path).is_ok_and(|listing| {
+        listing
+            .into_iter()
+            .all(|entry| entry.is_ok_and(|entry| only_a_record(&entry.file_name())))
+    })
+}
+
+/// The record last: as long as anything else is there, it says whose the rest is.
+fn remove_tree(path: &Path) -> Result<()> {
+    let listing = fs::read_dir(path).map_err(Error::file("list", path))?;
+    for entry in listing
+        .flatten()
+        .filter(|entry| entry.file_name() != RECORD)
+    {
+        let inner = entry.path();
+        match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            true => fs::remove_dir_all(&inner),
+            false => fs::remove_file(&inner),
+        }
+        .map_err(Error::file("remove", &inner))?;
+    }
+    fs::remove_dir_all(path).map_err(Error::file("remove", path))
+}
+
 fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
     let text = fs::read(path).map_err(Error::file("read", path))?;
     serde_json::from_slice(&text).map_err(|error| Error::Record {
@@ -273,7 +323,14 @@ fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
         why: error.to_string(),
     })?;
     let new = path.with_extension("json.new");
-    fs::write(&new, text).map_err(Error::file("write", &new))?;
+    let opened = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&new);
+    let mut file = opened.map_err(Error::file("make", &new))?;
+    file.write_all(&text).map_err(Error::file("write", &new))?;
     fs::rename(&new, path).map_err(Error::file("replace", path))
 }
 
@@ -308,12 +365,43 @@ mod tests {
         fs::create_dir_all(root.0.join("photos")).unwrap();
         fs::write(root.0.join("photos/cat"), "meow").unwrap();
         fs::create_dir_all(root.0.join("empty")).unwrap();
+        fs::create_dir_all(root.0.join(".gone-mine/data")).unwrap();
         fs::create_dir_all(root.0.join(".gone-old-1/nodes")).unwrap();
+        // The record of one lab under another name: a copy that somebody made.
+        let copied = root.create("copied").unwrap();
+        fs::rename(&copied.0, root.0.join("copy")).unwrap();
+        let mut record = LabDirectory(root.0.join("copy")).record().unwrap();
+        record.keeper.started += 1;
+        LabDirectory(root.0.join("copy"))
+            .write_record(&record)
+            .unwrap();
         root.sweep().unwrap();
-        assert!(root.0.join("photos/cat").exists());
-        assert!(!root.0.join("empty").exists());
-        assert!(!root.0.join(".gone-old-1").exists());
-        assert!(matches!(root.create("photos"), Err(Error::NotALab { .. })));
+        for foreign in [
+            "photos/cat",
+            "empty",
+            ".gone-mine/data",
+            ".gone-old-1",
+            "copy",
+        ] {
+            assert!(root.0.join(foreign).exists(), "{foreign}");
+        }
+        for taken in ["photos", "empty"] {
+            assert!(matches!(root.create(taken), Err(Error::NotALab { .. })));
+        }
+        fs::remove_dir_all(&root.0).unwrap();
+    }
+
+    #[test]
+    fn what_was_being_made_or_removed_is_swept() {
+        let root = root("unfinished");
+        let lab = root.create("half").unwrap();
+        fs::create_dir_all(lab.node("front-1.a")).unwrap();
+        fs::rename(&lab.0, root.0.join(".gone-half-1")).unwrap();
+        fs::create_dir_all(root.0.join(".gone-bare-2")).unwrap();
+        fs::create_dir_all(root.0.join(".gone-torn-3")).unwrap();
+        fs::write(root.0.join(".gone-torn-3/lab.json.new"), "{").unwrap();
+        root.sweep().unwrap();
+        assert_eq!(fs::read_dir(&root.0).unwrap().count(), 0);
         fs::remove_dir_all(&root.0).unwrap();
     }
 }

@@ -16,6 +16,8 @@ use crate::layout::Layout;
 
 /// What agents let in; the name in the conductor's certificate.
 pub const CONDUCTOR: &str = "conductor";
+/// The certificate of the lab's own authority.
+pub const AUTHORITY: &str = "ca.pem";
 const VALID_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Clocks may differ a little, also between this moment and the one of the first use.
 const VALID_BEFORE: Duration = Duration::from_secs(3600);
@@ -29,7 +31,7 @@ pub fn write(directory: &Path, layout: &Layout) -> Result<()> {
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let key = KeyPair::generate()?;
     let authority = params.self_signed(&key)?;
-    write_secret(&directory.join("ca.pem"), &authority.pem())?;
+    write_secret(&directory.join(AUTHORITY), &authority.pem())?;
     let issuer = Issuer::new(params, key);
 
     leaf(

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::kind::{Flaw, Kind, Place};
 use crate::layout::Layout;
 use crate::state::{LabDirectory, Root, Step};
-use crate::{fleet_file, tls};
+use crate::{caller, fleet_file, tls};
 
 /// What `up` was asked for.
 pub struct Wanted {
@@ -42,11 +43,14 @@ pub fn up(wanted: &Wanted, out: &mut dyn Write) -> Result<LabDirectory> {
         directory: wanted.root.lab(&wanted.name),
         programs: wanted.programs.clone(),
     };
-    let layout = work_out(wanted, &place)?;
+    let user = caller::behind_sudo()?;
+    let (layout, remark) = work_out(wanted, &place)?;
     require_programs(&layout)?;
 
     let directory = wanted.root.create(&wanted.name)?;
-    let prepared = prepare(&directory, &layout).and_then(|()| start_janitor(wanted, &directory));
+    let prepared = prepare(&directory, &layout)
+        .and_then(|()| caller::hand_over(&directory, user.as_ref()))
+        .and_then(|()| start_janitor(wanted, &directory));
     let mut janitor = match prepared {
         Ok(janitor) => janitor,
         Err(error) => {
@@ -61,7 +65,12 @@ pub fn up(wanted: &Wanted, out: &mut dyn Write) -> Result<LabDirectory> {
         &directory.0.display().to_string(),
     );
     match follow(&mut janitor, out, begun) {
-        Ok(()) => Ok(directory),
+        Ok(()) => {
+            if let Some(remark) = remark {
+                let _ = writeln!(out, "{remark}");
+            }
+            Ok(directory)
+        }
         Err(error) => {
             // Its end of the pipe is closed by now: the janitor ends the holder and cleans up.
             let _ = janitor.wait();
@@ -71,9 +80,14 @@ pub fn up(wanted: &Wanted, out: &mut dyn Write) -> Result<LabDirectory> {
     }
 }
 
-fn work_out(wanted: &Wanted, place: &Place) -> Result<Layout> {
-    let description = match &wanted.fleet {
-        None => Description::default_fleet(wanted.cells),
+/// The layout, and what is to be said about a user's fleet file.
+fn work_out(wanted: &Wanted, place: &Place) -> Result<(Layout, Option<String>)> {
+    let lay_out = |description: &Description| {
+        let name = &wanted.name;
+        Layout::new(name, wanted.kind, &wanted.flaws, description, place)
+    };
+    match &wanted.fleet {
+        None => Ok((lay_out(&Description::default_fleet(wanted.cells))?, None)),
         Some(path) => {
             let refuse = |why: String| Error::FleetFile {
                 path: path.clone(),
@@ -83,15 +97,36 @@ fn work_out(wanted: &Wanted, place: &Place) -> Result<Layout> {
             let shown = path.display().to_string();
             let fleet = scenarios::read_fleet_bytes(&bytes, &shown)
                 .map_err(|error| refuse(format!("\n{error}")))?;
-            Description::of_fleet(&fleet, path)?
+            let built = Description::of_fleet(&fleet)
+                .and_then(|description| Ok((lay_out(&description)?, description)));
+            let (layout, description) = built.map_err(|error| match error {
+                Error::Layout(why) => refuse(format!("{why}.\n{}", buildable(wanted.kind))),
+                other => other,
+            })?;
+            let remark = fleet_file::remark(&description, &layout);
+            Ok((layout, Some(remark)))
         }
-    };
-    Layout::new(
-        &wanted.name,
-        wanted.kind,
-        &wanted.flaws,
-        &description,
-        place,
+    }
+}
+
+/// What a lab can build of a user's fleet file, in words.
+fn buildable(kind: Kind) -> String {
+    let nodes: Vec<&str> = kind
+        .builder()
+        .nodes()
+        .iter()
+        .map(|(name, _)| *name)
+        .collect();
+    let most = crate::address::CLOUDS.len();
+    format!(
+        "A lab builds 1 to {most} clouds with at most one cell in each. Each cloud has an IPv4 \
+         prefix of /26 or larger and an IPv6 prefix of /64 or larger, and the first such ones hold \
+         all its hosts; no two networks overlap, nor any with the lab's internet ({}, {}). A \
+         cell's nodes are {} and no others; those that the file does not name are added. \
+         Nothing was changed",
+        crate::address::internet()[0],
+        crate::address::internet()[1],
+        nodes.join(", ")
     )
 }
 
@@ -111,6 +146,7 @@ fn prepare(directory: &LabDirectory, layout: &Layout) -> Result<()> {
         let path = directory.node(&host.namespace);
         fs::create_dir_all(&path).map_err(Error::file("make", &path))?;
     }
+    caller::set_mode(&directory.nodes(), 0o700)?;
     for node in layout.cells.iter().flat_map(|cell| &cell.nodes) {
         let path = directory.node(&node.namespace);
         let state = path.join("agent");
@@ -126,7 +162,12 @@ fn prepare(directory: &LabDirectory, layout: &Layout) -> Result<()> {
 /// the one that cleans up.
 fn start_janitor(wanted: &Wanted, directory: &LabDirectory) -> Result<Child> {
     let log_path = directory.0.join("holder.log");
-    let log = fs::File::create(&log_path).map_err(Error::file("make", &log_path))?;
+    let log = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&log_path)
+        .map_err(Error::file("make", &log_path))?;
     let own = std::env::current_exe().map_err(Error::kernel("find the own binary"))?;
     let mut command = Command::new(own);
     command

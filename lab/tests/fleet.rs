@@ -251,3 +251,17 @@ fn two_labs_are_up_at_once_and_do_not_meet() {
     root.ok(&["down", "--name", "two"]);
     assert_eq!(before, Inventory::take(&root.path));
 }
+
+#[test]
+#[ignore = "needs root: makes namespaces"]
+fn a_users_fleet_that_no_lab_can_build_is_answered_with_what_one_can() {
+    let root = TestRoot::new("refused");
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../scenarios/tests/fleet.yaml");
+    let output = root.run(&["up", "--fleet", file]);
+    assert_eq!(output.status.code(), Some(64));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    for word in ["aliyun", "/26", "at most one", "front-2", "203.0.113.0/24"] {
+        assert!(errors.contains(word), "{word}: {errors}");
+    }
+    assert_eq!(std::fs::read_dir(&root.path).unwrap().count(), 0);
+}

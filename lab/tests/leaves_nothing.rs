@@ -225,3 +225,20 @@ fn an_up_that_fails_says_why_and_leaves_nothing() {
         Duration::from_millis(1),
     );
 }
+
+#[test]
+#[ignore = "needs root: makes namespaces"]
+fn what_is_not_a_labs_survives_status_up_and_down() {
+    let root = TestRoot::new("others");
+    let empty = root.path.join("empty");
+    let file = root.path.join(".gone-mine/data/f");
+    std::fs::create_dir(&empty).unwrap();
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(&file, "precious").unwrap();
+    let commands: [&[&str]; 4] = [&["status"], &["up", "--cells", "1"], &["status"], &["down"]];
+    for command in commands {
+        root.ok(command);
+        assert!(empty.is_dir(), "after {command:?}");
+        assert!(file.is_file(), "after {command:?}");
+    }
+}

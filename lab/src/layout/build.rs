@@ -1,6 +1,6 @@
 //! From a description of a fleet to the layout of a lab.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
@@ -38,6 +38,13 @@ impl Layout {
             clouds,
             cells,
         };
+        let hosts: BTreeSet<IpAddr> = layout
+            .hosts()
+            .flat_map(|host| host.addresses.iter().map(IpNet::addr))
+            .collect();
+        for cell in &mut layout.cells {
+            cell.uses.retain(|_, used| hosts.contains(&used.ip()));
+        }
         for index in 0..layout.cells.len() {
             let services = builder.services(&layout, index, place)?;
             layout.services.extend(services);
@@ -110,7 +117,11 @@ fn cell_layout(
             .unwrap_or_default(),
         inside: cell.inside.to_vec(),
         nodes,
-        uses: BTreeMap::new(),
+        uses: cell
+            .uses
+            .iter()
+            .map(|(name, used)| (name.clone(), SocketAddr::new(used.address, used.port)))
+            .collect(),
     };
     check_addresses(cloud, &layout)?;
     Ok(layout)
@@ -228,6 +239,10 @@ mod tests {
     }
 
     fn fleet(clouds: &str, cells: &str) -> Result<Layout> {
+        Ok(describe(clouds, cells)?.1)
+    }
+
+    fn describe(clouds: &str, cells: &str) -> Result<(Description, Layout)> {
         let text = format!(
             "apiVersion: cellwall.dev/v1\nkind: Fleet\nmetadata: {{ name: own }}\nspec:\n  \
              operator: {{ addresses: [203.0.113.10] }}\n  clouds:\n{clouds}  cells:\n{cells}  \
@@ -235,8 +250,9 @@ mod tests {
              status: 200 }} }}, rate: 20/s, timeout: 1s }}\n"
         );
         let fleet = scenarios::read_fleet(&text, "own.yaml").unwrap_or_else(|e| panic!("{e}"));
-        let description = Description::of_fleet(&fleet, "own.yaml".as_ref())?;
-        Layout::new("own", Kind::Plain, &[], &description, &place())
+        let description = Description::of_fleet(&fleet)?;
+        let layout = Layout::new("own", Kind::Plain, &[], &description, &place())?;
+        Ok((description, layout))
     }
 
     const RED: &str = "    red: { prefixes: [100.64.0.0/24, \"2001:db8:aa::/48\"] }\n";
@@ -317,6 +333,27 @@ mod tests {
         let second = cell("two", "store", "100.64.0.78").replace("10.9.0.0", "10.8.0.0");
         let second = second.replace("100.64.0.99", "100.64.0.98");
         refused(RED, &(good + &second), &["one", "two", "red"]);
+    }
+
+    #[test]
+    fn declared_uses_stay_where_the_lab_has_the_address_and_the_rest_is_named() {
+        let database = "db: { address: 100.64.0.40, port: 5432 }";
+        let nothing = "billing: { address: 100.64.0.200, port: 443 }";
+        let cell = cell("one", "store", "100.64.0.77").replace(
+            "nodes:",
+            &format!("uses: {{ {database}, {nothing} }}, nodes:"),
+        );
+        let (description, layout) = describe(RED, &cell).unwrap();
+        let text = crate::fleet_file::text(&layout);
+        let written = scenarios::read_fleet(&text, "a.yaml").unwrap_or_else(|e| panic!("{e}"));
+        let uses = &written.cells["one"].uses;
+        assert_eq!(uses.keys().collect::<Vec<_>>(), ["db"]);
+        assert_eq!(uses["db"].address.to_string(), "100.64.0.40");
+        let remark = crate::fleet_file::remark(&description, &layout);
+        for word in ["probes", "operator", "references", "dropped one.billing"] {
+            assert!(remark.contains(word), "{remark}");
+        }
+        assert!(!remark.contains("one.db"), "{remark}");
     }
 
     #[test]
