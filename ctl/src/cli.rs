@@ -80,7 +80,7 @@ pub struct ScenarioArguments {
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub window: Option<Duration>,
     /// Rate of every probe instead of the fleet's, for instance 50/s.
-    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    #[arg(long, value_name = "RATE", value_parser = scenarios::parse_rate)]
     pub rate: Option<f64>,
 }
 
@@ -164,18 +164,6 @@ pub struct SchemaArguments {
     pub json: JsonArguments,
 }
 
-fn parse_rate(text: &str) -> Result<f64, String> {
-    let number = text.strip_suffix("/s").ok_or("write a rate as 50/s")?;
-    let rate: f64 = number
-        .parse()
-        .map_err(|_| "write a rate as 50/s".to_string())?;
-    if rate > 0.0 && rate <= 1000.0 {
-        Ok(rate)
-    } else {
-        Err("a rate is above 0/s and at most 1000/s".to_string())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,9 +176,9 @@ mod tests {
 
     #[test]
     fn rates_want_their_unit() {
-        assert_eq!(parse_rate("50/s"), Ok(50.0));
+        assert_eq!(scenarios::parse_rate("50/s"), Ok(50.0));
         for bad in ["50", "0/s", "-1/s", "nan/s", "1001/s", "/s"] {
-            assert!(parse_rate(bad).is_err(), "{bad}");
+            assert!(scenarios::parse_rate(bad).is_err(), "{bad}");
         }
     }
 }
