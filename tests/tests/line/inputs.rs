@@ -10,7 +10,7 @@ fn wrong_command_lines_are_usage_errors() {
     assert_says(
         &cli(&["run", "black-hole-cloud", "--rate", "50"]),
         64,
-        &["50/s"],
+        &["is not a rate"],
     );
     assert_says(
         &cli(&["run", "black-hole-cloud", "--window", "20"]),
