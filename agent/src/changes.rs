@@ -168,14 +168,6 @@ pub fn summary(change: &Change) -> String {
     }
 }
 
-/// The independent ways in which this kind of change ends.
-pub fn ends_by(change: &Change) -> Vec<String> {
-    let ways: &[&str] = match change {
-        Change::Firewall(_) => &["timer", "lease", "guardian", "gate", "owner", "journal"],
-    };
-    ways.iter().map(|way| (*way).to_owned()).collect()
-}
-
 /// Everything of ours that the kernel holds now, in words.
 pub fn scan(hands: &mut Hands) -> Result<Vec<String>, Error> {
     let tables = hands.nft.tables().map_err(Error::Look)?;

@@ -129,7 +129,7 @@ impl Service {
             step: step.id,
             kind: change.kind().to_owned(),
             summary: changes::summary(change),
-            ends_by: changes::ends_by(change),
+            ends_by: change.ends_by().iter().map(ToString::to_string).collect(),
         })
         .collect()
     }

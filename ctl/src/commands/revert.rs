@@ -23,11 +23,7 @@ pub fn run(arguments: &RevertArguments) -> Result<u8, Failure> {
         output::say(&format!("{}/{}: {word}", one.cell, one.node));
     }
     output::write_json(&arguments.json, &residue)?;
-    let bad: Vec<String> = residue
-        .iter()
-        .filter(|one| !one.verified || !one.left.is_empty())
-        .map(|one| format!("  {}/{}: {}", one.cell, one.node, one.left.join(", ")))
-        .collect();
+    let bad = hands::unclean(&residue);
     if bad.is_empty() {
         return Ok(0);
     }

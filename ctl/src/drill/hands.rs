@@ -18,6 +18,7 @@ use wire::{
 };
 
 use crate::agents::{Agent, call};
+use crate::drill::prepare::millis;
 use crate::drill::pulse::Pulse;
 
 /// An agent that can no longer be spoken to; by its lease it ends the fault by itself.
@@ -166,6 +167,16 @@ fn complaints(agents: &[Agent], answers: Vec<Result<(), String>>) -> Vec<String>
         .collect()
 }
 
+/// One line for every agent on which something is left, or cannot be shown to be gone.
+pub fn unclean(residue: &[Residue]) -> Vec<String> {
+    let unclean = residue
+        .iter()
+        .filter(|one| !one.verified || !one.left.is_empty());
+    unclean
+        .map(|one| format!("  {}/{}: {}", one.cell, one.node, one.left.join(", ")))
+        .collect()
+}
+
 /// Undoes the drill on every agent and takes each agent's word on residue; an agent that cannot be
 /// asked is unverified, and that counts as residue.
 pub async fn revert(agents: &[Agent], drill: &str) -> Vec<Residue> {
@@ -261,7 +272,7 @@ impl Reporter {
     }
 
     async fn tell_gaps(&self, state: &str, detail: String, gaps: Vec<String>) {
-        let at_ms = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let at_ms = millis(self.origin.elapsed());
         let event = AgentEvent {
             at_ms,
             cell: self.agent.cell.clone(),

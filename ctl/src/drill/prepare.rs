@@ -16,7 +16,7 @@ use crate::place::{self, Place, Reach};
 
 /// Error bound of a whole run (verdict.md 0).
 pub const ALPHA: f64 = 0.01;
-pub const BLOCK_MS: u64 = 1000;
+pub use probes::BLOCK_MS;
 /// Share of bad probes assumed of a healthy stream until a baseline was measured.
 const ASSUMED_BAD: f64 = 0.005;
 /// An agent's acknowledgement of fire, at most.

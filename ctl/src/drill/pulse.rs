@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::drill::prepare::millis;
+
 /// Seconds come in once a second, so this long without any is a conductor that hangs: on its
 /// terminal, on its disk, or in a stopped process.
 const FRESH: Duration = Duration::from_secs(4);
@@ -44,7 +46,7 @@ impl Pulse {
     }
 
     fn elapsed_ms(&self) -> u64 {
-        u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)
+        millis(self.origin.elapsed())
     }
 }
 

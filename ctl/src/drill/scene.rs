@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+use crate::drill::prepare::millis;
 use crate::drill::pulse::Pulse;
 use crate::failure::Failure;
 use crate::output::Story;
@@ -105,7 +106,7 @@ impl Scene {
     /// `instant` in ms since the drill began.
     pub fn ms(&self, instant: Instant) -> u64 {
         let since = instant.saturating_duration_since(self.story.origin);
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        millis(since)
     }
 
     pub fn elapsed_ms(&self) -> u64 {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::Conduct;
 use crate::agents::Agent;
-use crate::drill::hands::{Armed, ENDED, Firing, Orders, Reverted};
+use crate::drill::hands::{Armed, ENDED, Firing, Orders, Reverted, unclean};
 use crate::drill::prepare::BLOCK_MS;
 use crate::drill::scene::Happening;
 use crate::failure::Failure;
@@ -213,11 +213,7 @@ impl Conduct {
         let began = Instant::now();
         let Reverted { residue, listening } = firing.revert().await;
         self.listening = Some(listening);
-        let left: Vec<String> = residue
-            .iter()
-            .filter(|r| !r.verified || !r.left.is_empty())
-            .map(|r| format!("  {}/{}: {}", r.cell, r.node, r.left.join(", ")))
-            .collect();
+        let left = unclean(&residue);
         self.scene.story.tell(&format!(
             "reverted {} agents in {} ms; residue on {}",
             residue.len(),
