@@ -22,10 +22,14 @@ pub fn run(arguments: &RevertArguments) -> Result<u8, Failure> {
         };
         output::say(&format!("{}/{}: {word}", one.cell, one.node));
     }
-    output::write_json(&arguments.json, &residue)?;
+    let written = output::write_json(&arguments.json, &residue);
     let bad = hands::unclean(&residue);
     if bad.is_empty() {
-        return Ok(0);
+        return written.map(|()| 0);
+    }
+    // Residue outranks a result that could not be written.
+    if let Err(failure) = written {
+        output::complain(&failure.to_string());
     }
     Err(Failure::NotReverted {
         drill: arguments.drill.clone(),
