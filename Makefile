@@ -1,20 +1,21 @@
 # The one list of commands. Works on a fresh Debian machine with Rust, make and apt.
 
-# What apt must bring, all of it named here: nft (tests read our tables back with it), ip (tests
-# look at namespaces), and a C compiler (for ring).
-APT_PACKAGES := nftables iproute2 build-essential
+# What apt must bring, all of it named here: nft (kube-proxy works with it, and tests read our tables
+# back), ip (tests look at namespaces), a C compiler (for ring), and what Debian's runc is linked to.
+# Go 1.26 or later builds the Kubernetes programs and is no package of Debian 12.
+APT_PACKAGES := nftables iproute2 build-essential libseccomp2
 CARGO_DENY_VERSION := 0.20.2
 
 # Root needs no sudo and may not have it.
 SUDO := $(if $(filter 0,$(shell id -u)),env,sudo -E env "PATH=$(PATH)")
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
-.PHONY: help setup setup-apt setup-deny build check lint deny test lab demo clean
+.PHONY: help setup setup-apt setup-deny cluster-programs build check lint deny test lab demo clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-setup: setup-apt setup-deny ## Install what this machine lacks
+setup: setup-apt setup-deny cluster-programs ## Install what this machine lacks
 
 setup-apt:
 	@missing=""; for package in $(APT_PACKAGES); do \
@@ -28,6 +29,9 @@ setup-deny:
 	@cargo deny --version >/dev/null 2>&1 \
 	  || { echo "installing cargo-deny (about 3 minutes)"; \
 	       cargo install cargo-deny --version $(CARGO_DENY_VERSION) --locked; }
+
+cluster-programs: setup-apt ## Build and unpack what Kubernetes cells run, once, into /var/cache/cellwall
+	$(SUDO) tests/controlplane/build.sh
 
 build: ## Build the release binaries into target/release
 	cargo build --release --workspace --locked
@@ -50,10 +54,10 @@ test: setup check build ## Install what is missing, run every check and test
 	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER='$(SUDO)' \
 	cargo test --release --workspace --locked -- --include-ignored --test-threads=1
 
-lab: build ## Bring up three plain cells on this machine
+lab: cluster-programs build ## Bring up three Kubernetes cells on this machine
 	$(SUDO) $(BIN)/cellwall lab up
 
-demo: setup-apt build ## Black-hole one cloud of a lab and judge it
+demo: cluster-programs build ## Black-hole one cloud of a lab and judge it
 	$(SUDO) $(BIN)/cellwall demo
 
 clean:
