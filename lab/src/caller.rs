@@ -30,13 +30,17 @@ fn user_of(sudo_uid: Option<&str>) -> Result<Option<User>> {
     found.map(Some).ok_or(Error::NoUser(uid))
 }
 
-/// Gives the conductor's certificate and key of a lab to the caller, and to a user behind sudo the
+/// Gives the conductor's certificate and key of a lab, and its kubeconfig, to the caller, and to a user behind sudo the
 /// way to them as well. Everything else stays root's.
 pub fn hand_over(directory: &LabDirectory, user: Option<&User>) -> Result<()> {
     let tls = directory.tls();
     let (uid, gid) = user.map_or((0, 0), |user| (user.uid.as_raw(), user.gid.as_raw()));
-    for ending in ["pem", "key"] {
-        let path = tls.join(format!("{CONDUCTOR}.{ending}"));
+    let keys = ["pem", "key"].map(|ending| tls.join(format!("{CONDUCTOR}.{ending}")));
+    let kubeconfig = directory.kubeconfig();
+    for path in keys
+        .into_iter()
+        .chain(kubeconfig.exists().then_some(kubeconfig))
+    {
         let owner = fs::metadata(&path).map_err(Error::file("look at", &path))?;
         if owner.uid() != uid {
             chown(&path, Some(uid), Some(gid)).map_err(Error::file("hand over", &path))?;

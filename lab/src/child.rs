@@ -27,16 +27,12 @@ pub fn own_session(command: &mut Command) {
     }
 }
 
-/// In new mount, network, IPC and UTS namespaces; killed when the calling thread ends.
-pub fn own_namespaces(command: &mut Command) {
+/// In new namespaces of these kinds; killed when the calling thread ends.
+pub fn in_new_namespaces(command: &mut Command, namespaces: CloneFlags) {
     // SAFETY: the closure makes two system calls and touches no memory of the parent.
     unsafe {
-        command.pre_exec(|| {
+        command.pre_exec(move || {
             set_pdeathsig(Signal::SIGKILL)?;
-            let namespaces = CloneFlags::CLONE_NEWNS
-                | CloneFlags::CLONE_NEWNET
-                | CloneFlags::CLONE_NEWIPC
-                | CloneFlags::CLONE_NEWUTS;
             Ok(unshare(namespaces)?)
         });
     }

@@ -21,7 +21,7 @@ use crate::status;
 /// Runs a command on a host of the lab, with all rights. Returns only on failure.
 pub fn exec(root: &Root, lab: Option<&str>, node: &str, command: &[OsString]) -> Error {
     match stand_in(root, lab, node) {
-        Ok(_) => become_command(command, node, None),
+        Ok(directory) => become_command(command, node, &directory, None),
         Err(error) => error,
     }
 }
@@ -32,12 +32,12 @@ pub fn exec(root: &Root, lab: Option<&str>, node: &str, command: &[OsString]) ->
 /// failure.
 pub fn enter(root: &Root, lab: Option<&str>, command: &[OsString]) -> Error {
     match become_operator(root, lab) {
-        Ok(user) => become_command(command, OPERATOR, user.as_ref()),
+        Ok((directory, user)) => become_command(command, OPERATOR, &directory, user.as_ref()),
         Err(error) => error,
     }
 }
 
-fn become_operator(root: &Root, lab: Option<&str>) -> Result<Option<User>> {
+fn become_operator(root: &Root, lab: Option<&str>) -> Result<(LabDirectory, Option<User>)> {
     let user = caller::behind_sudo()?;
     let directory = stand_in(root, lab, OPERATOR)?;
     caller::hand_over(&directory, user.as_ref())?;
@@ -46,17 +46,28 @@ fn become_operator(root: &Root, lab: Option<&str>) -> Result<Option<User>> {
         become_user(user)?;
     }
     drop_capabilities()?;
-    Ok(user)
+    Ok((directory, user))
 }
 
 /// The process itself moves and becomes the command, so that signals and the exit code are the
 /// command's own.
-fn become_command(command: &[OsString], place: &str, user: Option<&User>) -> Error {
+fn become_command(
+    command: &[OsString],
+    place: &str,
+    directory: &LabDirectory,
+    user: Option<&User>,
+) -> Error {
     let Some((program, arguments)) = command.split_first() else {
         return Error::Layout("there is no command to run".to_string());
     };
     let mut ready = Command::new(program);
     ready.args(arguments);
+    let kubeconfig = directory.kubeconfig();
+    if kubeconfig.exists() {
+        ready
+            .env("PATH", with_kubectl())
+            .env("KUBECONFIG", kubeconfig);
+    }
     if let Some(user) = user {
         ready.env("HOME", &user.dir);
         ready.env("USER", &user.name).env("LOGNAME", &user.name);
@@ -68,6 +79,14 @@ fn become_command(command: &[OsString], place: &str, user: Option<&User>) -> Err
         place: place.to_string(),
         source,
     }
+}
+
+/// The kubectl of the same version as the cells first.
+fn with_kubectl() -> OsString {
+    let mut path = crate::kubernetes::programs::kubectl_directory().into_os_string();
+    path.push(":");
+    path.push(std::env::var_os("PATH").unwrap_or_default());
+    path
 }
 
 fn stand_in(root: &Root, lab: Option<&str>, node: &str) -> Result<LabDirectory> {

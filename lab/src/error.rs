@@ -30,6 +30,8 @@ pub enum Error {
          `cellwall-lab down --name {0}`"
     )]
     AlreadyUp(String),
+    #[error("the lab `{0}` has no Kubernetes cells (`lab up --kind kubernetes`)")]
+    NoCluster(String),
     #[error("{path} is in the way: it is no directory of a lab. Move it, or use another --name")]
     NotALab { path: PathBuf },
     #[error("the lab `{lab}` has no node `{node}`. It has: {nodes}")]
@@ -46,6 +48,12 @@ pub enum Error {
     WrittenFleet(String),
     #[error("{0} is missing: build it first (`make build`), or say where it is with --bin-dir")]
     MissingBinary(PathBuf),
+    #[error(
+        "a Kubernetes cell needs programs that this machine lacks: {0}. Bring them with \
+         `make setup` (it installs Debian packages and builds the rest once, 5 to 7 minutes), or \
+         name a directory that has the Kubernetes ones in KUBEBUILDER_ASSETS. Nothing was changed"
+    )]
+    MissingPrograms(String),
     #[error("cannot {what} {path}: {source}")]
     File {
         what: &'static str,
@@ -65,6 +73,8 @@ pub enum Error {
     Record { path: PathBuf, why: String },
     #[error("the lab did not come up: {0}\nEverything of it was taken down again")]
     Start(String),
+    #[error("a worker ended: {0}")]
+    Worker(String),
     #[error("the lab `{name}` was killed, but {left} after {seconds} s")]
     NotDown {
         name: String,
@@ -97,10 +107,12 @@ impl Error {
             | Error::SeveralLabs(_)
             | Error::AlreadyUp(_)
             | Error::NotALab { .. }
+            | Error::NoCluster(_)
             | Error::UnknownNode { .. }
             | Error::Layout(_)
             | Error::FleetFile { .. }
-            | Error::MissingBinary(_) => 64,
+            | Error::MissingBinary(_)
+            | Error::MissingPrograms(_) => 64,
             _ => 70,
         }
     }

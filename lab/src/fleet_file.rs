@@ -105,8 +105,12 @@ fn write_text(out: &mut String, layout: &Layout) -> std::fmt::Result {
     writeln!(out, "  cells:")?;
     for cell in &layout.cells {
         write_cell(out, cell)?;
+        out.push_str(&layout.kind.builder().fleet_lines(cell).cell);
     }
     out.push_str(PROBES);
+    if let Some(first) = layout.cells.first() {
+        out.push_str(layout.kind.builder().fleet_lines(first).probes);
+    }
     write_entrypoint(out, layout)?;
     writeln!(out, "  references: {}", sockets(&internet::references()))
 }

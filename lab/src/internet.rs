@@ -142,7 +142,7 @@ pub fn services(clouds: &[CloudLayout], cells: &[CellLayout], place: &Place) -> 
     for cloud in clouds {
         let namespace = cloud.managed_db_namespace();
         let data = place.directory.node(&namespace).join("orders");
-        let mut arguments = listen(&cloud.managed_db, crate::plain::MANAGED_DB_PORT);
+        let mut arguments = listen(&cloud.managed_db, crate::flaw::MANAGED_DB_PORT);
         arguments.extend(["--data".to_string(), data.display().to_string()]);
         all.push(shop(&namespace, "store", arguments, place));
     }
@@ -152,10 +152,11 @@ pub fn services(clouds: &[CloudLayout], cells: &[CellLayout], place: &Place) -> 
 /// A part of the sample shop on a host.
 pub fn shop(namespace: &str, part: &str, arguments: Vec<String>, place: &Place) -> Service {
     Service {
-        role: Role::Shop,
+        role: Role::Part,
         namespace: namespace.to_string(),
         program: place.programs.join("shop"),
         arguments: std::iter::once(part.to_string()).chain(arguments).collect(),
+        after: None,
         log: place.directory.node(namespace).join("shop.log"),
     }
 }
@@ -192,7 +193,7 @@ pub fn checks(clouds: &[CloudLayout], cells: &[CellLayout]) -> Vec<Check> {
     }
     for cloud in clouds {
         for address in &cloud.managed_db {
-            let to = SocketAddr::new(*address, crate::plain::MANAGED_DB_PORT);
+            let to = SocketAddr::new(*address, crate::flaw::MANAGED_DB_PORT);
             all.push(check(USERS, to, Ask::Connect));
         }
     }

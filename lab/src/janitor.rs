@@ -47,8 +47,6 @@ pub fn run(root: &Root, name: &str, hold_at: Option<Step>) -> Result<()> {
         }
         Err(error) => Err(error),
     };
-    // Cgroups that a kind of cell makes outside of the namespaces are removed here, before the
-    // directory that names them. Plain cells make none.
     root.remove(&directory)?;
     outcome
 }
@@ -68,7 +66,11 @@ fn start_holder(root: &Root, name: &str, hold_at: Option<Step>) -> Result<(Handl
     if let Some(step) = hold_at {
         command.args(["--hold-at", &step.word()]);
     }
-    crate::child::own_namespaces(&mut command);
+    let namespaces = CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWNET
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS;
+    crate::child::in_new_namespaces(&mut command, namespaces);
     let child = command.spawn().map_err(Error::kernel("start the holder"))?;
     let pid = Pid::from_child(&child);
     let pidfd = pidfd_open(pid, PidfdFlags::empty())

@@ -8,7 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::kind::{Flaw, Kind};
+use crate::flaw::Flaw;
+use crate::kind::Kind;
 
 /// The interface of every host, and a router's uplink.
 pub const ETH0: &str = "eth0";
@@ -109,7 +110,10 @@ pub struct Route {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Role {
     Agent,
-    Shop,
+    /// A part of the business or of the cell's platform.
+    Part,
+    /// Runs once and must succeed before the lab counts as up.
+    Task,
 }
 
 /// A process on a host, restarted when it dies.
@@ -119,6 +123,8 @@ pub struct Service {
     pub namespace: String,
     pub program: std::path::PathBuf,
     pub arguments: Vec<String>,
+    /// It is started when this address takes connections, seen from its own host.
+    pub after: Option<SocketAddr>,
     pub log: std::path::PathBuf,
 }
 

@@ -1,20 +1,23 @@
 //! `cellwall-lab`: a fleet on this machine, inside namespaces, gone without a trace afterwards.
 
 mod address;
+mod agent;
 mod caller;
+mod cgroups;
 mod child;
 mod description;
 mod enter;
 mod error;
+mod flaw;
 mod fleet_file;
 mod guests;
 mod holder;
 mod internet;
 mod janitor;
 mod kind;
+mod kubernetes;
 mod layout;
 mod plain;
-mod policy;
 mod process;
 mod state;
 mod status;
@@ -29,7 +32,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::error::{Error, Result};
-use crate::kind::{Flaw, Kind};
+use crate::flaw::Flaw;
+use crate::kind::Kind;
 use crate::state::{DEFAULT_ROOT, Root, Step};
 
 /// A fleet on this machine: cells in clouds, an internet between them, users and an operator
@@ -56,7 +60,7 @@ enum Task {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
-    /// Run a command on a host of the lab (`front-1.gd-aliyun`, `users`, `router.aws`, ...)
+    /// Run a command on a host of the lab (`n1.gd-aliyun`, `users`, `router.aws`, ...)
     Exec {
         /// Needed when several labs are up
         #[arg(long, visible_alias = "name")]
@@ -82,6 +86,28 @@ enum Task {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+    /// Write a kubeconfig with a context for each cell; it works where the operator stands
+    Kubeconfig {
+        /// Needed when several labs are up
+        #[arg(long, visible_alias = "name")]
+        lab: Option<String>,
+        /// Where to; `-` is standard output
+        #[arg(long, value_name = "FILE", default_value = "-")]
+        out: PathBuf,
+    },
+    /// Internal: the parent of a worker's PID namespace
+    #[command(hide = true)]
+    Worker { directory: PathBuf },
+    /// Internal: the first process of a worker
+    #[command(hide = true)]
+    WorkerInit { directory: PathBuf },
+    /// Internal: gives a cell its manifests
+    #[command(hide = true)]
+    Deploy {
+        kubectl: PathBuf,
+        kubeconfig: PathBuf,
+        manifests: PathBuf,
+    },
     /// Internal: outlives the holder and cleans up
     #[command(hide = true)]
     Janitor(Internal),
@@ -94,7 +120,7 @@ enum Task {
 struct UpOptions {
     #[arg(long, visible_alias = "lab", default_value = "default")]
     name: String,
-    #[arg(long, value_enum, default_value_t = Kind::Plain)]
+    #[arg(long, value_enum, default_value_t = Kind::Kubernetes)]
     kind: Kind,
     /// One in each of the clouds aliyun, tencent, aws, gcp, azure, cloudflare, oracle, ibm
     #[arg(
@@ -174,6 +200,14 @@ fn run(cli: Cli) -> Result<()> {
                 write_json(&status::report(&root, None)?, &file)
             })
         }
+        Task::Kubeconfig { lab, out } => kubeconfig(&root, lab.as_deref(), &out),
+        Task::Worker { directory } => kubernetes::node::run(&directory),
+        Task::WorkerInit { directory } => kubernetes::node::init(&directory),
+        Task::Deploy {
+            kubectl,
+            kubeconfig,
+            manifests,
+        } => kubernetes::deploy::run(&kubectl, &kubeconfig, &manifests),
         Task::Janitor(of) => janitor::run(&root, &of.name, of.hold_at),
         Task::Holder(of) => holder::run(&root, &of.name, of.hold_at),
     }
@@ -205,6 +239,25 @@ fn up(root: Root, options: UpOptions) -> Result<()> {
         Some(file) => write_json(&status::report(&root, Some(&options.name))?, &file),
         None => Ok(()),
     }
+}
+
+fn kubeconfig(root: &Root, lab: Option<&str>, out: &Path) -> Result<()> {
+    let (directory, record) = status::find(root, lab)?;
+    let path = directory.kubeconfig();
+    if !path.exists() {
+        return Err(Error::NoCluster(record.name));
+    }
+    let text = std::fs::read(&path).map_err(Error::file("read", &path))?;
+    if out == Path::new("-") {
+        return std::io::stdout()
+            .write_all(&text)
+            .map_err(Error::file("write", out));
+    }
+    // It holds tokens: readable by its owner only, and an old file keeps nothing of its mode.
+    let new = out.with_extension("new");
+    let _ = std::fs::remove_file(&new);
+    tls::write_secret(&new, &String::from_utf8_lossy(&text))?;
+    std::fs::rename(&new, out).map_err(Error::file("replace", out))
 }
 
 fn write_json(report: &status::Report, file: &Path) -> Result<()> {

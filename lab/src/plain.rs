@@ -1,22 +1,19 @@
 //! Plain cells: the parts of the shop as processes, one part to a host, an agent on every host.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::internet::{OPERATOR, USERS, listen, shop};
-use crate::kind::{CellKind, Flaw, Place};
-use crate::layout::{Ask, CellLayout, Check, CloudLayout, Layout, NodeLayout, Role, Service};
+use crate::flaw::Wiring;
+use crate::internet::{USERS, listen, shop};
+use crate::kind::{CellKind, Place};
+use crate::layout::{Ask, CellLayout, Check, Layout, NodeLayout, Service};
 
-pub const MANAGED_DB_PORT: u16 = 5432;
 const BALANCER_PORT: u16 = 80;
 const FRONT_PORT: u16 = 8080;
 const PRICING_PORT: u16 = 8081;
 const STORE_PORT: u16 = 8082;
 const DNS_PORT: u16 = 53;
-/// One order in this many is lost or doubled by a store with that flaw.
-const STORE_FLAW_EVERY: &str = "10";
-/// The name under which the flaw is declared.
-const ORDERS_DB: &str = "orders-db";
 
 /// See the module.
 pub struct Plain;
@@ -37,29 +34,6 @@ impl CellKind for Plain {
         "balancer"
     }
 
-    fn weaken(
-        &self,
-        clouds: &[CloudLayout],
-        cells: &mut [CellLayout],
-        flaws: &[Flaw],
-    ) -> Result<()> {
-        for flaw in flaws {
-            if cells.len() < flaw.cells_needed() {
-                return Err(Error::Layout(format!(
-                    "the flaw {} lies between cells: it needs {} of them, and the fleet has {}",
-                    flaw.name(),
-                    flaw.cells_needed(),
-                    cells.len()
-                )));
-            }
-        }
-        if flaws.contains(&Flaw::ManagedDatabase) {
-            let database = managed_database(clouds, cells)?;
-            cells[1].uses.insert(ORDERS_DB.to_string(), database);
-        }
-        Ok(())
-    }
-
     fn services(&self, layout: &Layout, cell: usize, place: &Place) -> Result<Vec<Service>> {
         let own = &layout.cells[cell];
         let mut all = vec![
@@ -71,7 +45,11 @@ impl CellKind for Plain {
         for name in ["front-1", "front-2"] {
             all.push(front(layout, cell, name, place)?);
         }
-        all.extend(own.nodes.iter().map(|node| agent(own, node, place)));
+        all.extend(
+            own.nodes
+                .iter()
+                .map(|node| crate::agent::service(own, node, place)),
+        );
         Ok(all)
     }
 
@@ -105,32 +83,18 @@ impl CellKind for Plain {
                 });
             }
         }
-        for node in &cell.nodes {
-            let from = OPERATOR.to_string();
-            all.push(Check {
-                from,
-                to: node.agent,
-                ask: Ask::Connect,
-            });
-        }
+        all.extend(cell.nodes.iter().map(crate::agent::check));
         all
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_secs(20)
     }
 }
 
 fn node<'a>(cell: &'a CellLayout, name: &str) -> Result<&'a NodeLayout> {
     let missing = || Error::Layout(format!("cell `{}` has no node `{name}`", cell.name));
     cell.node(name).ok_or_else(missing)
-}
-
-/// The host without an agent in the first cell's cloud.
-fn managed_database(clouds: &[CloudLayout], cells: &[CellLayout]) -> Result<SocketAddr> {
-    let cloud = clouds.iter().find(|cloud| cloud.name == cells[0].cloud);
-    let address = cloud.and_then(|cloud| cloud.managed_db.first());
-    let missing = || Error::Layout(format!("cloud `{}` has no database", cells[0].cloud));
-    Ok(SocketAddr::new(
-        *address.ok_or_else(missing)?,
-        MANAGED_DB_PORT,
-    ))
 }
 
 /// Parts that other cells may be wired to listen on both sides of their host.
@@ -163,13 +127,7 @@ fn store(layout: &Layout, cell: usize, place: &Place) -> Result<Service> {
     let mut arguments = listen(&own.inside, STORE_PORT);
     let data = place.directory.node(&own.namespace).join("orders");
     arguments.extend(pair("--data", data.display()));
-    let flawed = |flaw| cell == 1 && layout.flaws.contains(&flaw);
-    if flawed(Flaw::LossyStore) {
-        arguments.extend(pair("--lossy", STORE_FLAW_EVERY));
-    }
-    if flawed(Flaw::DuplicatingStore) {
-        arguments.extend(pair("--duplicate", STORE_FLAW_EVERY));
-    }
+    arguments.extend(Wiring::of(layout, cell).store_arguments());
     Ok(shop(&own.namespace, "store", arguments, place))
 }
 
@@ -200,62 +158,20 @@ fn resolver(layout: &Layout, cell: usize, place: &Place) -> Result<Service> {
 
 fn front(layout: &Layout, cell: usize, name: &str, place: &Place) -> Result<Service> {
     let own_cell = &layout.cells[cell];
-    let first = &layout.cells[0];
     let own = node(own_cell, name)?;
-    let flawed = |flaw| layout.flaws.contains(&flaw);
-
-    let pricing_cell = if flawed(Flaw::SharedConfig) {
-        first
-    } else {
-        own_cell
+    let wiring = Wiring::of(layout, cell);
+    let resolver = match wiring.foreign_resolver() {
+        Some(other) => node(other, "resolver")?.public[0],
+        None => node(own_cell, "resolver")?.inside[0],
     };
-    let resolver = match cell {
-        other if other > 0 && flawed(Flaw::SharedResolver) => node(first, "resolver")?.public[0],
-        _ => node(own_cell, "resolver")?.inside[0],
-    };
-    let database = own_cell.uses.get(ORDERS_DB);
-    let store = match database {
-        // A user's fleet file may declare this name, too; only the flaw wires it.
-        Some(database) if cell == 1 && flawed(Flaw::ManagedDatabase) => *database,
-        _ => SocketAddr::new(node(own_cell, "store")?.inside[0], STORE_PORT),
+    let store = match wiring.foreign_store() {
+        Some(database) => database,
+        None => SocketAddr::new(node(own_cell, "store")?.inside[0], STORE_PORT),
     };
     let mut arguments = listen(&own.inside, FRONT_PORT);
-    let pricing = format!("{}:{PRICING_PORT}", pricing_name(pricing_cell));
+    let pricing = format!("{}:{PRICING_PORT}", pricing_name(wiring.pricing_cell()));
     arguments.extend(pair("--pricing-host", pricing));
     arguments.extend(pair("--resolver", SocketAddr::new(resolver, DNS_PORT)));
     arguments.extend(pair("--store", store));
     Ok(shop(&own.namespace, "front", arguments, place))
-}
-
-fn agent(cell: &CellLayout, node: &NodeLayout, place: &Place) -> Service {
-    let files = place.directory.node(&node.namespace);
-    let tls = place.directory.tls();
-    let arguments: Vec<String> = [
-        pair("--cell", &cell.name),
-        pair("--node", &node.name),
-        pair("--listen", node.agent),
-        pair("--state-dir", files.join("agent").display()),
-        pair("--policy", files.join("policy.yaml").display()),
-        pair("--ca", tls.join("ca.pem").display()),
-        pair(
-            "--certificate",
-            tls.join(format!("{}.pem", node.namespace)).display(),
-        ),
-        pair(
-            "--key",
-            tls.join(format!("{}.key", node.namespace)).display(),
-        ),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    Service {
-        role: Role::Agent,
-        namespace: node.namespace.clone(),
-        program: place.programs.join("cellwall-agent"),
-        arguments: std::iter::once("run".to_string())
-            .chain(arguments)
-            .collect(),
-        log: files.join("agent.log"),
-    }
 }

@@ -72,6 +72,11 @@ impl LabDirectory {
         self.0.join("layout.json")
     }
 
+    /// One context for each cell; only labs of Kubernetes cells have it.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.0.join("kubeconfig")
+    }
+
     pub fn tls(&self) -> PathBuf {
         self.0.join("tls")
     }
@@ -202,6 +207,7 @@ impl Root {
 
     /// First out of sight in one step, then gone: a half removed directory is never a lab.
     fn discard(&self, path: &Path) -> Result<()> {
+        crate::cgroups::remove(path)?;
         let gone = self.gone(&name_of(path));
         match fs::rename(path, &gone) {
             Ok(()) => remove_tree(&gone),

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::kind::{Flaw, Kind};
+use crate::flaw::Flaw;
+use crate::kind::Kind;
 use crate::process::ProcessId;
 use crate::state::{LabDirectory, Record, Root, Step};
 

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
+    Issuer, KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
 };
 
 use crate::error::{Error, Result};
@@ -23,49 +23,57 @@ const VALID_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 const VALID_BEFORE: Duration = Duration::from_secs(3600);
 
 /// Writes `ca.pem`, `conductor.pem`, `conductor.key` and `NODE.CELL.pem`, `NODE.CELL.key`.
-/// The authority's own key is never written.
 pub fn write(directory: &Path, layout: &Layout) -> Result<()> {
     std::fs::create_dir_all(directory).map_err(Error::file("make", directory))?;
-    let mut params = params(&format!("cellwall lab {}", layout.name))?;
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let key = KeyPair::generate()?;
-    let authority = params.self_signed(&key)?;
-    write_secret(&directory.join(AUTHORITY), &authority.pem())?;
-    let issuer = Issuer::new(params, key);
-
-    leaf(
-        directory,
-        CONDUCTOR,
-        ExtendedKeyUsagePurpose::ClientAuth,
-        &issuer,
-    )?;
+    let authority = Authority::new(&format!("cellwall lab {}", layout.name))?;
+    write_secret(&directory.join(AUTHORITY), &authority.pem)?;
+    let named =
+        |name: &str| -> Result<Vec<SanType>> { Ok(vec![SanType::DnsName(name.try_into()?)]) };
+    let client = ExtendedKeyUsagePurpose::ClientAuth;
+    authority.leaf(directory, CONDUCTOR, client, named(CONDUCTOR)?)?;
     for node in layout.cells.iter().flat_map(|cell| &cell.nodes) {
-        leaf(
-            directory,
-            &node.namespace,
-            ExtendedKeyUsagePurpose::ServerAuth,
-            &issuer,
-        )?;
+        let name = &node.namespace;
+        let server = ExtendedKeyUsagePurpose::ServerAuth;
+        authority.leaf(directory, name, server, named(name)?)?;
     }
     Ok(())
 }
 
-fn leaf(
-    directory: &Path,
-    name: &str,
-    usage: ExtendedKeyUsagePurpose,
-    issuer: &Issuer<'_, KeyPair>,
-) -> Result<()> {
-    let mut params = params(name)?;
-    params.subject_alt_names = vec![rcgen::SanType::DnsName(name.try_into()?)];
-    params.use_authority_key_identifier_extension = true;
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![usage];
-    let key = KeyPair::generate()?;
-    let certificate = params.signed_by(&key, issuer)?;
-    write_secret(&directory.join(format!("{name}.pem")), &certificate.pem())?;
-    write_secret(&directory.join(format!("{name}.key")), &key.serialize_pem())
+/// An authority whose own key is never written.
+pub struct Authority {
+    pub pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    pub fn new(common_name: &str) -> Result<Authority> {
+        let mut params = params(common_name)?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate()?;
+        let pem = params.self_signed(&key)?.pem();
+        let issuer = Issuer::new(params, key);
+        Ok(Authority { pem, issuer })
+    }
+
+    /// Writes `NAME.pem` and `NAME.key`.
+    pub fn leaf(
+        &self,
+        directory: &Path,
+        name: &str,
+        usage: ExtendedKeyUsagePurpose,
+        alternative_names: Vec<SanType>,
+    ) -> Result<()> {
+        let mut params = params(name)?;
+        params.subject_alt_names = alternative_names;
+        params.use_authority_key_identifier_extension = true;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![usage];
+        let key = KeyPair::generate()?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        write_secret(&directory.join(format!("{name}.pem")), &certificate.pem())?;
+        write_secret(&directory.join(format!("{name}.key")), &key.serialize_pem())
+    }
 }
 
 fn params(common_name: &str) -> Result<CertificateParams> {
@@ -83,7 +91,8 @@ fn params(common_name: &str) -> Result<CertificateParams> {
     Ok(params)
 }
 
-fn write_secret(path: &Path, pem: &str) -> Result<()> {
+/// A new file that only its owner reads.
+pub fn write_secret(path: &Path, pem: &str) -> Result<()> {
     let opened = OpenOptions::new()
         .write(true)
         .create_new(true)

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::description::Description;
 use crate::error::{Error, Result};
-use crate::kind::{Flaw, Kind, Place};
+use crate::flaw::Flaw;
+use crate::kind::{Kind, Place};
 use crate::layout::Layout;
 use crate::state::{LabDirectory, Root, Step};
 use crate::{caller, fleet_file, tls};
@@ -46,9 +47,10 @@ pub fn up(wanted: &Wanted, out: &mut dyn Write) -> Result<LabDirectory> {
     let user = caller::behind_sudo()?;
     let (layout, remark) = work_out(wanted, &place)?;
     require_programs(&layout)?;
+    wanted.kind.builder().require()?;
 
     let directory = wanted.root.create(&wanted.name)?;
-    let prepared = prepare(&directory, &layout)
+    let prepared = prepare(&place, &layout)
         .and_then(|()| caller::hand_over(&directory, user.as_ref()))
         .and_then(|()| start_janitor(wanted, &directory));
     let mut janitor = match prepared {
@@ -140,7 +142,8 @@ fn require_programs(layout: &Layout) -> Result<()> {
 }
 
 /// Everything that is only files: made here, so that the holder finds it ready.
-fn prepare(directory: &LabDirectory, layout: &Layout) -> Result<()> {
+fn prepare(place: &Place, layout: &Layout) -> Result<()> {
+    let directory = &place.directory;
     directory.write_layout(layout)?;
     for host in layout.hosts() {
         let path = directory.node(&host.namespace);
@@ -152,9 +155,10 @@ fn prepare(directory: &LabDirectory, layout: &Layout) -> Result<()> {
         let state = path.join("agent");
         fs::create_dir_all(&state).map_err(Error::file("make", &state))?;
         let policy = path.join("policy.yaml");
-        fs::write(&policy, crate::policy::text()).map_err(Error::file("write", &policy))?;
+        fs::write(&policy, crate::agent::policy()).map_err(Error::file("write", &policy))?;
     }
     tls::write(&directory.tls(), layout)?;
+    layout.kind.builder().prepare(layout, place)?;
     fleet_file::write(directory, layout)
 }
 

@@ -1,7 +1,7 @@
 //! What users of a cell talk to: a static page, the checkout, and orders.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use axum::{Json, Router};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use serde_json::json;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use crate::ShopError;
 use crate::client::Pool;
@@ -39,9 +39,27 @@ pub struct Options {
     /// The DNS server to ask
     #[arg(long, value_name = "IP:PORT")]
     resolver: SocketAddr,
-    /// The order store
-    #[arg(long, value_name = "IP:PORT")]
-    store: SocketAddr,
+    /// The order store; a name is resolved anew for every order
+    #[arg(long, value_name = "IP:PORT|NAME:PORT")]
+    store: Place,
+}
+
+/// Where another part is: at an address, or wherever its name says.
+#[derive(Clone)]
+enum Place {
+    Address(SocketAddr),
+    Name(Host),
+}
+
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(address) => Ok(Self::Address(address)),
+            Err(_) => text.parse().map(Self::Name),
+        }
+    }
 }
 
 /// A host name with a port.
@@ -70,7 +88,7 @@ impl FromStr for Host {
 struct Front {
     pricing: Host,
     resolver: SocketAddr,
-    store: SocketAddr,
+    store: Place,
     pool: Arc<Pool<Full<Bytes>>>,
 }
 
@@ -129,8 +147,7 @@ pub async fn run(options: Options) -> Result<(), ShopError> {
 
 async fn checkout(State(front): State<Arc<Front>>) -> Result<Json<Price>, Failure> {
     let deadline = Instant::now() + TOTAL_TIMEOUT;
-    let address = front.resolve_pricing(deadline).await?;
-    let address = SocketAddr::new(address, front.pricing.port);
+    let address = front.resolve(&front.pricing, deadline).await?;
     let asked = front.send("pricing", address, Method::GET, "/price", Bytes::new());
     let limit = deadline.min(Instant::now() + PRICE_TIMEOUT);
     let (status, body) = match timeout_at(limit, asked).await {
@@ -180,10 +197,10 @@ async fn read_order(
 }
 
 impl Front {
-    async fn resolve_pricing(&self, deadline: Instant) -> Result<IpAddr, Failure> {
-        let resolving = resolve::resolve(self.resolver, &self.pricing.name);
+    async fn resolve(&self, host: &Host, deadline: Instant) -> Result<SocketAddr, Failure> {
+        let resolving = resolve::resolve(self.resolver, &host.name);
         match timeout_at(deadline, resolving).await {
-            Ok(Ok(address)) => Ok(address),
+            Ok(Ok(address)) => Ok(SocketAddr::new(address, host.port)),
             Ok(Err(error @ ResolveError::Silent { .. })) => Err(Failure::late("resolver", error)),
             Ok(Err(error)) => Err(Failure::gateway("resolver", error)),
             Err(_) => Err(Failure::late("resolver", "no time left")),
@@ -196,15 +213,20 @@ impl Front {
         path: &str,
         body: Bytes,
     ) -> Result<Response, Failure> {
-        let asked = self.send("store", self.store, method, path, body);
-        match timeout(TOTAL_TIMEOUT, asked).await {
+        let deadline = Instant::now() + TOTAL_TIMEOUT;
+        let store = match &self.store {
+            Place::Address(address) => *address,
+            Place::Name(host) => self.resolve(host, deadline).await?,
+        };
+        let asked = self.send("store", store, method, path, body);
+        match timeout_at(deadline, asked).await {
             Ok(Ok((status, body))) => {
                 Ok((status, [(header::CONTENT_TYPE, "application/json")], body).into_response())
             }
             Ok(Err(failure)) => Err(failure),
             Err(_) => Err(Failure::late(
                 "store",
-                format!("{} did not answer in time", self.store),
+                format!("{store} did not answer in time"),
             )),
         }
     }

@@ -19,12 +19,11 @@ use super::namespaces::Namespaces;
 use crate::error::{Error, Result};
 use crate::layout::{Ask, Check, Layout};
 
-/// All checks together; more than any machine that can run the lab needs.
-const LIMIT: Duration = Duration::from_secs(20);
 /// One attempt.
 const ATTEMPT: Duration = Duration::from_secs(1);
-/// Between attempts: long enough not to take the processor from what is starting.
+/// Between attempts, longer each time: what is starting needs the processor itself.
 const PAUSE: Duration = Duration::from_millis(10);
+const PAUSE_MOST: Duration = Duration::from_millis(300);
 
 /// Runs the checks on threads of their own, one for each place that is asked from.
 pub fn watch(layout: &Layout, namespaces: &Namespaces) -> Result<oneshot::Receiver<Result<()>>> {
@@ -35,6 +34,7 @@ pub fn watch(layout: &Layout, namespaces: &Namespaces) -> Result<oneshot::Receiv
             .or_default()
             .push(check.clone());
     }
+    let limit = layout.kind.builder().patience();
     let mut threads = Vec::new();
     for (place, checks) in by_place {
         let namespace = namespaces.get(&place)?.try_clone();
@@ -46,7 +46,7 @@ pub fn watch(layout: &Layout, namespaces: &Namespaces) -> Result<oneshot::Receiv
                 .enable_all()
                 .build();
             let runtime = runtime.map_err(Error::kernel("start a runtime"))?;
-            let all = checks.into_iter().map(until_answered);
+            let all = checks.into_iter().map(|check| until_answered(check, limit));
             runtime
                 .block_on(futures::future::try_join_all(all))
                 .map(|_| ())
@@ -64,8 +64,9 @@ pub fn watch(layout: &Layout, namespaces: &Namespaces) -> Result<oneshot::Receiv
     Ok(outcome)
 }
 
-async fn until_answered(check: Check) -> Result<()> {
-    let deadline = Instant::now() + LIMIT;
+async fn until_answered(check: Check, limit: Duration) -> Result<()> {
+    let deadline = Instant::now() + limit;
+    let mut pause = PAUSE;
     loop {
         let attempt = match timeout(ATTEMPT, attempt(&check)).await {
             Ok(outcome) => outcome,
@@ -82,10 +83,11 @@ async fn until_answered(check: Check) -> Result<()> {
                 "{} still has no luck with {asked} {} after {} s: {error}",
                 check.from,
                 check.to,
-                LIMIT.as_secs()
+                limit.as_secs()
             )));
         }
-        sleep(PAUSE).await;
+        sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MOST);
     }
 }
 

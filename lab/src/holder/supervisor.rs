@@ -1,13 +1,15 @@
 //! Starts the processes of the lab, reaps them, and starts them again when they die.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::OpenOptions;
-use std::os::fd::OwnedFd;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::AsyncReadExt;
@@ -22,6 +24,9 @@ use crate::state::Record;
 
 /// How long a dead process stays away, as `RestartSec` of systemd.
 const RESTART_AFTER: Duration = Duration::from_millis(200);
+/// How long one look at an address that a service waits for may take, and the pause after it.
+const GATE_ATTEMPT: Duration = Duration::from_millis(500);
+const GATE_PAUSE: Duration = Duration::from_millis(20);
 /// How much of a log an error shows, in lines.
 const LOG_SHOWN: usize = 12;
 
@@ -36,7 +41,9 @@ pub struct Supervisor<'a> {
     running: HashMap<i32, usize>,
     /// Host pids of the running agents by index of the service.
     agents: BTreeMap<usize, i32>,
-    /// Services whose time to start again has come.
+    /// Tasks that have not succeeded yet, by index of the service.
+    tasks: BTreeSet<usize>,
+    /// Services whose time to start (again) has come.
     due: mpsc::UnboundedReceiver<usize>,
     restart: mpsc::UnboundedSender<usize>,
 }
@@ -51,6 +58,9 @@ impl<'a> Supervisor<'a> {
             signal(SignalKind::child()).map_err(Error::kernel("listen for ended children"))?;
         let (restart, due) = mpsc::unbounded_channel();
         let (running, agents) = (HashMap::new(), BTreeMap::new());
+        let indexed = layout.services.iter().enumerate();
+        let tasks = indexed.filter(|(_, service)| service.role == Role::Task);
+        let tasks = tasks.map(|(index, _)| index).collect();
         Ok(Supervisor {
             layout,
             namespaces,
@@ -58,13 +68,41 @@ impl<'a> Supervisor<'a> {
             children,
             running,
             agents,
+            tasks,
             due,
             restart,
         })
     }
 
     pub fn start_all(&mut self) -> Result<()> {
-        (0..self.layout.services.len()).try_for_each(|index| self.start(index))
+        for (index, service) in self.layout.services.iter().enumerate() {
+            match service.after {
+                None => self.start(index)?,
+                Some(address) => self.start_after(index, &service.namespace, address)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a service when this address takes connections, seen from the service's own host.
+    fn start_after(&self, index: usize, namespace: &str, address: SocketAddr) -> Result<()> {
+        let place = self.namespaces.get(namespace)?.try_clone();
+        let place = place.map_err(Error::kernel("keep a descriptor of a namespace"))?;
+        let due = self.restart.clone();
+        std::thread::spawn(move || {
+            if setns(place.as_fd(), CloneFlags::CLONE_NEWNET).is_err() {
+                return;
+            }
+            // Nobody waits any more when the lab is ending; until then somebody does.
+            while !due.is_closed() {
+                if TcpStream::connect_timeout(&address, GATE_ATTEMPT).is_ok() {
+                    let _ = due.send(index);
+                    return;
+                }
+                std::thread::sleep(GATE_PAUSE);
+            }
+        });
+        Ok(())
     }
 
     /// Host pids of the agents that run, by `NODE.CELL`.
@@ -132,21 +170,35 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Until every check has succeeded. A process that ends before that is a failure: with the
+    /// Until every check and every task has succeeded. A process that ends before that is a failure: with the
     /// same arguments it would end again.
     pub async fn until_ready(&mut self, ready: oneshot::Receiver<Result<()>>) -> Result<()> {
         tokio::pin!(ready);
+        let mut checked = false;
         loop {
-            if let Some((index, status)) = self.reap().first() {
-                return Err(Error::Start(self.obituary(*index, status)));
+            for (index, status) in self.reap() {
+                if !self.done(index, &status) {
+                    return Err(Error::Start(self.obituary(index, &status)));
+                }
+            }
+            if checked && self.tasks.is_empty() {
+                return Ok(());
             }
             tokio::select! {
-                outcome = &mut ready => return outcome.unwrap_or_else(|_| {
-                    Err(Error::Start("the checks of the lab ended early".to_string()))
-                }),
+                outcome = &mut ready, if !checked => {
+                    let early = || Error::Start("the checks of the lab ended early".to_string());
+                    outcome.unwrap_or_else(|_| Err(early()))?;
+                    checked = true;
+                }
+                Some(index) = self.due.recv() => self.start(index)?,
                 _ = self.children.recv() => {}
             }
         }
+    }
+
+    /// Whether this end is the success of a task.
+    fn done(&mut self, index: usize, status: &WaitStatus) -> bool {
+        matches!(status, WaitStatus::Exited(_, 0)) && self.tasks.remove(&index)
     }
 
     /// Until the janitor goes away; otherwise for as long as nobody kills the holder.

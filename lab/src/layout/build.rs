@@ -9,7 +9,8 @@ use super::{CellLayout, CloudLayout, Host, Layout, NodeLayout, Route, Segment};
 use crate::address;
 use crate::description::{CellDescription, CloudDescription, Description};
 use crate::error::{Error, Result};
-use crate::kind::{CellKind, Flaw, Kind, Place};
+use crate::flaw::{self, Flaw};
+use crate::kind::{CellKind, Kind, Place};
 
 impl Layout {
     /// Works out everything of a lab, or says why it cannot be built.
@@ -27,12 +28,12 @@ impl Layout {
         for cell in &description.cells {
             cells.push(cell_layout(description, cell, builder)?);
         }
-        builder.weaken(&clouds, &mut cells, flaws)?;
+        flaw::weaken(&clouds, &mut cells, flaws)?;
         let mut layout = Layout {
             name: name.to_string(),
             kind,
             flaws: flaws.to_vec(),
-            segments: segments(description, &clouds, &cells),
+            segments: segments(description, &clouds, &cells, builder),
             services: crate::internet::services(&clouds, &cells, place),
             checks: crate::internet::checks(&clouds, &cells),
             clouds,
@@ -124,6 +125,7 @@ fn cell_layout(
             .collect(),
     };
     check_addresses(cloud, &layout)?;
+    builder.check(&layout)?;
     Ok(layout)
 }
 
@@ -162,6 +164,7 @@ fn segments(
     description: &Description,
     clouds: &[CloudLayout],
     cells: &[CellLayout],
+    builder: &dyn CellKind,
 ) -> Vec<Segment> {
     let mut all = vec![crate::internet::segment(clouds)];
     for (index, cloud) in description.clouds.iter().enumerate() {
@@ -191,6 +194,7 @@ fn segments(
                 );
                 host.addresses
                     .extend(address::in_nets(&node.inside, &cell.inside));
+                builder.shape(cell, node, &mut host);
                 segment.hosts.push(host);
             }
         }
