@@ -46,8 +46,8 @@ pub fn up(wanted: &Wanted, out: &mut dyn Write) -> Result<LabDirectory> {
     };
     let user = caller::behind_sudo()?;
     let (layout, remark) = work_out(wanted, &place)?;
-    require_programs(&layout)?;
     wanted.kind.builder().require()?;
+    require_programs(&layout)?;
 
     let directory = wanted.root.create(&wanted.name)?;
     let prepared = prepare(&place, &layout)

@@ -247,6 +247,10 @@ mod tests {
     }
 
     fn describe(clouds: &str, cells: &str) -> Result<(Description, Layout)> {
+        describe_kind(Kind::Plain, clouds, cells)
+    }
+
+    fn describe_kind(kind: Kind, clouds: &str, cells: &str) -> Result<(Description, Layout)> {
         let text = format!(
             "apiVersion: cellwall.dev/v1\nkind: Fleet\nmetadata: {{ name: own }}\nspec:\n  \
              operator: {{ addresses: [203.0.113.10] }}\n  clouds:\n{clouds}  cells:\n{cells}  \
@@ -255,7 +259,7 @@ mod tests {
         );
         let fleet = scenarios::read_fleet(&text, "own.yaml").unwrap_or_else(|e| panic!("{e}"));
         let description = Description::of_fleet(&fleet)?;
-        let layout = Layout::new("own", Kind::Plain, &[], &description, &place())?;
+        let layout = Layout::new("own", kind, &[], &description, &place())?;
         Ok((description, layout))
     }
 
@@ -271,14 +275,15 @@ mod tests {
 
     #[test]
     fn every_default_lab_writes_a_fleet_file_that_the_language_reads() {
-        for cells in 1..=8 {
+        let kinds = [Kind::Plain, Kind::Kubernetes];
+        for (cells, kind) in (1..=8).flat_map(|cells| kinds.map(|kind| (cells, kind))) {
             let flaws = if cells > 1 {
                 &[Flaw::ManagedDatabase][..]
             } else {
                 &[]
             };
             let description = Description::default_fleet(cells);
-            let layout = Layout::new("a", Kind::Plain, flaws, &description, &place()).unwrap();
+            let layout = Layout::new("a", kind, flaws, &description, &place()).unwrap();
             let text = crate::fleet_file::text(&layout);
             let fleet = scenarios::read_fleet(&text, "a.yaml").unwrap_or_else(|e| panic!("{e}"));
             assert_eq!(fleet.cells.len(), cells);
@@ -358,6 +363,17 @@ mod tests {
             assert!(remark.contains(word), "{remark}");
         }
         assert!(!remark.contains("one.db"), "{remark}");
+    }
+
+    #[test]
+    fn an_inside_without_room_for_pods_is_refused_for_clusters_only() {
+        let cell = cell("one", "n1", "100.64.0.77").replace("10.9.0.0/16", "10.9.0.0/20");
+        let plain = cell.replace("n1", "store");
+        assert!(fleet(RED, &plain).is_ok());
+        let text = describe_kind(Kind::Kubernetes, RED, &cell)
+            .unwrap_err()
+            .to_string();
+        assert!(text.contains("`one`") && text.contains("/17"), "{text}");
     }
 
     #[test]

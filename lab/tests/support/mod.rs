@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use sha2::{Digest, Sha256};
+
 /// Where `cellwall-lab`, `shop` and `cellwall-agent` are.
 pub fn programs() -> PathBuf {
     let directory = match std::env::var_os("CELLWALL_BIN_DIR") {
@@ -47,6 +49,7 @@ impl TestRoot {
         TestRoot { path }
     }
 
+    /// Labs of these tests are plain where nothing else is asked for.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(programs().join("cellwall-lab"));
         command
@@ -54,6 +57,9 @@ impl TestRoot {
             .arg(&self.path)
             .args(arguments)
             .stdin(Stdio::null());
+        if arguments.first() == Some(&"up") && !arguments.contains(&"--kind") {
+            command.args(["--kind", "plain"]);
+        }
         command
     }
 
@@ -280,9 +286,10 @@ pub fn namespaces_of(root: &Path) -> BTreeSet<String> {
 
 /// `PID COMMAND LINE` of every process of a lab under this root: all of them name it, or a file
 /// under it, in their arguments; the shop's parts that name no file are children of those and
-/// keep their log there open.
+/// keep their log there open. Pods and what holds them are known by their control group.
 fn processes_of(root: &Path) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
+    let group = group_of(&root.join("default"));
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let path = entry.path();
         let Some(pid) = entry
@@ -295,11 +302,21 @@ fn processes_of(root: &Path) -> BTreeSet<String> {
         let command = fs::read(path.join("cmdline")).unwrap_or_default();
         let command = String::from_utf8_lossy(&command).replace('\0', " ");
         let logs = fs::read_link(path.join("fd/2")).is_ok_and(|log| log.starts_with(root));
-        if (logs || command.contains(&*root.to_string_lossy())) && pid != own_pid() {
+        let groups = fs::read_to_string(path.join("cgroup")).unwrap_or_default();
+        let ours = logs || groups.contains(&group) || command.contains(&*root.to_string_lossy());
+        if ours && pid != own_pid() {
             found.insert(format!("{pid} {command}"));
         }
     }
     found
+}
+
+/// The control group of a lab in this directory.
+pub fn group_of(lab: &Path) -> String {
+    let digest = Sha256::digest(lab.as_os_str().as_encoded_bytes());
+    let short: String = digest[..4].iter().map(|b| format!("{b:02x}")).collect();
+    let name = lab.file_name().unwrap().to_string_lossy();
+    format!("/cellwall-lab-{name}-{short}/")
 }
 
 fn own_pid() -> i32 {
