@@ -5,6 +5,7 @@ mod cli;
 mod commands;
 mod drill;
 mod failure;
+mod kubernetes;
 mod labs;
 mod output;
 mod place;

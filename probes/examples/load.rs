@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use probes::{ProbeOut, Prober};
-use scenarios::fleet::{Cell, Fleet, HttpMethod, HttpRequest, Plane, Probe};
+use scenarios::fleet::{Ask, Cell, Fleet, HttpMethod, HttpRequest, Plane, Probe};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -33,6 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             prefixes: Vec::new(),
             nodes: Vec::new(),
             uses: Default::default(),
+            kubernetes: None,
         };
         fleet.cells.insert(format!("cell-{number}"), cell);
     }
@@ -44,7 +45,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let probe = Probe {
         plane: Plane::Data,
-        http,
+        ask: Ask::Http(http),
         read_back: None,
         rate: rate / f64::from(CELLS),
         timeout: Duration::from_secs(1),

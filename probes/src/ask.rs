@@ -8,18 +8,15 @@ use tokio::time::{Instant, timeout_at};
 use crate::board::Ticket;
 use crate::control::Loopback;
 use crate::entrypoint::{Attributed, EntrypointProbe, Pointed};
-use crate::http::{Connections, Progress, Question};
-use crate::kinds::{Expect, HttpProbe, Kind};
+use crate::http::{Connections, Progress, QUOTED, Question};
+use crate::kinds::{Expect, HttpProbe, Kind, Reuse};
 use crate::outcome::Outcome;
 use crate::prober::{Shared, Write};
-
-/// Bytes of a wrong answer that are quoted.
-const QUOTED: usize = 200;
 
 pub(crate) struct Errand<'a> {
     pub shared: &'a Shared,
     pub ticket: Ticket,
-    /// Number of the probe in its stream; even ones take a fresh connection.
+    /// Number of the probe in its stream; of most kinds even ones take a fresh connection.
     pub k: u64,
     pub intended: Instant,
     pub progress: Progress,
@@ -54,7 +51,12 @@ impl Errand<'_> {
         };
         let deadline = self.intended + probe.timeout;
         let outcome = self
-            .ask(&question, &probe.connections, probe.expect, deadline)
+            .ask(
+                &question,
+                &probe.connections,
+                (probe.expect, probe.reuse),
+                deadline,
+            )
             .await;
         let answered = outcome == Outcome::Answered;
         self.end(outcome);
@@ -71,12 +73,15 @@ impl Errand<'_> {
         &self,
         question: &Question,
         connections: &Connections,
-        expect: Expect,
+        (expect, reuse): (Expect, Reuse),
         deadline: Instant,
     ) -> Outcome {
-        let fresh = self.k.is_multiple_of(2);
+        let fresh = match reuse {
+            Reuse::EveryOther => self.k.is_multiple_of(2),
+            Reuse::Always => false,
+        };
         match timeout_at(deadline, connections.ask(question, fresh, &self.progress)).await {
-            Ok(Ok(reply)) if expect.holds(reply.status) => Outcome::Answered,
+            Ok(Ok(reply)) if expect.holds(&reply) => Outcome::Answered,
             Ok(Ok(reply)) => {
                 let quoted = &reply.body[..reply.body.len().min(QUOTED)];
                 let body = String::from_utf8_lossy(quoted);
@@ -163,8 +168,13 @@ impl Errand<'_> {
         let outcome = match probe.question(address, &self.id()) {
             Ok(question) => {
                 let expect = Expect::Status(probe.expect_status());
-                self.ask(&question, &cell.connections, expect, deadline)
-                    .await
+                self.ask(
+                    &question,
+                    &cell.connections,
+                    (expect, Reuse::EveryOther),
+                    deadline,
+                )
+                .await
             }
             Err(outcome) => outcome,
         };

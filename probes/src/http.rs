@@ -1,4 +1,4 @@
-//! One HTTP/1.1 question over a fresh or a kept connection.
+//! One HTTP/1.1 question over a fresh or a kept connection, with or without TLS.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -7,17 +7,22 @@ use std::sync::{Mutex, PoisonError};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header;
+use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::outcome::Outcome;
 use crate::target::Target;
 
 /// Bytes of a response that are read; more is an error.
 const BODY_LIMIT: usize = 64 * 1024;
+/// Bytes of a wrong answer that are quoted.
+pub const QUOTED: usize = 200;
 
 /// What is asked.
 #[derive(Clone, Debug)]
@@ -25,6 +30,18 @@ pub struct Question {
     pub target: Target,
     pub method: Method,
     pub body: Bytes,
+    pub authorization: Option<HeaderValue>,
+    /// For an answer that does not end by itself: called with each line of a 200 until it says that
+    /// this line is the answer (`true`) or that none will come (`false`). The connection is lost.
+    pub until: Option<fn(&[u8]) -> Option<bool>>,
+}
+
+/// How a server over TLS is spoken to.
+#[derive(Clone)]
+pub struct Secure {
+    pub tls: TlsConnector,
+    /// What its certificate must be for.
+    pub name: ServerName<'static>,
 }
 
 #[derive(Clone, Debug)]
@@ -37,11 +54,12 @@ pub struct Reply {
 #[derive(Debug, Default)]
 pub struct Progress(AtomicU8);
 
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 5] = [
     "resolving",
     "connecting",
     "waiting for the response",
     "reading the body",
+    "shaking hands (TLS)",
 ];
 
 impl Progress {
@@ -73,7 +91,11 @@ impl Drop for Connection {
 /// The kept connections of one stream. One that failed, or that a probe was waiting for when its
 /// time ran out, is gone: an established connection can stay silent long after an outage.
 #[derive(Default)]
-pub struct Connections(Mutex<Vec<Connection>>);
+pub struct Connections {
+    idle: Mutex<Vec<Connection>>,
+    /// Without it the server is spoken to in the clear.
+    secure: Option<Secure>,
+}
 
 /// Kept at most: more than this are never idle at once in a stream.
 const IDLE: usize = 8;
@@ -88,6 +110,13 @@ struct Broken {
 }
 
 impl Connections {
+    pub fn over_tls(secure: Secure) -> Self {
+        Self {
+            idle: Mutex::default(),
+            secure: Some(secure),
+        }
+    }
+
     /// Asks once. `fresh` never takes nor leaves a kept connection.
     ///
     /// A kept connection may have been closed by the server in the very moment it is used, which is
@@ -117,7 +146,7 @@ impl Connections {
             }
         }
         progress.reach(1);
-        let mut connection = Connection::open(question.target.address).await?;
+        let mut connection = self.open(question.target.address, progress).await?;
         progress.reach(2);
         let reply = connection.exchange(question, fresh, progress).await;
         if !fresh && reply.is_ok() {
@@ -126,8 +155,28 @@ impl Connections {
         reply.map_err(|broken| broken.outcome)
     }
 
+    async fn open(&self, address: SocketAddr, progress: &Progress) -> Result<Connection, Outcome> {
+        let step = "connect";
+        let stream = TcpStream::connect(address)
+            .await
+            .map_err(|error| Outcome::of_io(step, &error))?;
+        stream
+            .set_nodelay(true)
+            .map_err(|error| Outcome::of_io(step, &error))?;
+        let Some(secure) = &self.secure else {
+            return Connection::over(address, stream).await;
+        };
+        progress.reach(4);
+        let stream = secure
+            .tls
+            .connect(secure.name.clone(), stream)
+            .await
+            .map_err(|error| Outcome::of_io("TLS", &error))?;
+        Connection::over(address, stream).await
+    }
+
     fn take(&self, address: SocketAddr) -> Option<Connection> {
-        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|connection| !connection.sender.is_closed());
         let index = idle
             .iter()
@@ -136,7 +185,7 @@ impl Connections {
     }
 
     fn keep(&self, connection: Connection) {
-        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < IDLE && !connection.sender.is_closed() {
             idle.push(connection);
         }
@@ -144,17 +193,13 @@ impl Connections {
 }
 
 impl Connection {
-    async fn open(address: SocketAddr) -> Result<Self, Outcome> {
-        let step = "connect";
-        let stream = TcpStream::connect(address)
-            .await
-            .map_err(|error| Outcome::of_io(step, &error))?;
-        stream
-            .set_nodelay(true)
-            .map_err(|error| Outcome::of_io(step, &error))?;
+    async fn over(
+        address: SocketAddr,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    ) -> Result<Self, Outcome> {
         let (sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
-            .map_err(|error| Outcome::of_http(step, &error))?;
+            .map_err(|error| Outcome::of_http("connect", &error))?;
         // Its error reaches whoever waits for the response.
         let driver = tokio::spawn(async move { drop(connection.await) });
         Ok(Self {
@@ -190,6 +235,12 @@ impl Connection {
             }
         };
         progress.reach(3);
+        if let (200, Some(until)) = (response.status().as_u16(), question.until) {
+            let reply = read_until(response, until).await;
+            // The rest of the answer is still to come and nobody wants it.
+            self.driver.abort();
+            return reply.map_err(failed);
+        }
         let reply = read(response).await.map_err(failed)?;
         // Only now can the connection take another request.
         if !last && self.sender.ready().await.is_err() {
@@ -210,6 +261,9 @@ fn request(question: &Question, last: bool) -> Result<Request<Full<Bytes>>, Stri
         );
     if !question.body.is_empty() {
         request = request.header(header::CONTENT_TYPE, "application/json");
+    }
+    if let Some(authorization) = &question.authorization {
+        request = request.header(header::AUTHORIZATION, authorization);
     }
     if last {
         request = request.header(header::CONNECTION, "close");
@@ -234,4 +288,44 @@ async fn read(response: Response<Incoming>) -> Result<Reply, Outcome> {
             None => Outcome::Error(format!("status {status}, reading the body: {error}")),
         }),
     }
+}
+
+/// Reads lines until one is the answer.
+async fn read_until(
+    mut response: Response<Incoming>,
+    until: fn(&[u8]) -> Option<bool>,
+) -> Result<Reply, Outcome> {
+    let status = response.status().as_u16();
+    let mut read: Vec<u8> = Vec::new();
+    let quoted =
+        |line: &[u8]| String::from_utf8_lossy(&line[..line.len().min(QUOTED)]).into_owned();
+    while let Some(frame) = response.body_mut().frame().await {
+        let frame = frame.map_err(|error| Outcome::of_http("reading the body", &error))?;
+        read.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+        while let Some(end) = read.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = read.drain(..=end).collect();
+            match until(&line) {
+                None => {}
+                Some(true) => {
+                    let body = Bytes::from(line);
+                    return Ok(Reply { status, body });
+                }
+                Some(false) => {
+                    let why = format!("status {status}, not what was asked for: {}", quoted(&line));
+                    return Err(Outcome::Error(why));
+                }
+            }
+        }
+        if read.len() > BODY_LIMIT {
+            let why = format!(
+                "status {status}, reading the body: a line of more than {BODY_LIMIT} bytes"
+            );
+            return Err(Outcome::Error(why));
+        }
+    }
+    let why = format!(
+        "status {status}, the stream ended without the answer: {}",
+        quoted(&read)
+    );
+    Err(Outcome::Error(why))
 }

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use hyper::Method;
 use hyper::body::Bytes;
-use scenarios::fleet::{Fleet, HttpMethod, HttpRequest};
+use scenarios::fleet::{Ask, Cell, Fleet, HttpMethod, HttpRequest, KubernetesQuestion, Probe};
 use scenarios::history::{Role, Stream};
 
 use crate::control::Loopback;
 use crate::entrypoint::EntrypointProbe;
-use crate::http::{Connections, Question};
+use crate::http::{Connections, Question, Reply};
+use crate::kubernetes::{ApiServer, KubeconfigError, is_list};
 use crate::streams::{LOOPBACK, REFERENCE};
 use crate::target::{Target, literal};
 
@@ -28,32 +29,57 @@ pub enum ProbeError {
     NoStream { name: String },
     #[error("stream {name} has a rate of {rate}/s; it must be above 0")]
     Rate { name: String, rate: f64 },
+    #[error("{0}")]
+    Kubernetes(#[from] KubeconfigError),
+    #[error(
+        "stream {name} asks a Kubernetes API, and its cell has none; write kubernetes: {{ kubeconfig: FILE, context: NAME }} for it"
+    )]
+    NoKubernetes { name: String },
     #[error("cannot listen on 127.0.0.1 for the loopback control: {0}; nothing was probed")]
     Loopback(std::io::Error),
 }
 
-/// What a status must be.
+/// What an answer must be.
 #[derive(Clone, Copy, Debug)]
 pub enum Expect {
     Status(u16),
     /// Any answer below 500: a reference shows that the way to it works.
     Answer,
+    /// 200 with a list of Kubernetes objects.
+    List,
 }
 
 impl Expect {
-    pub fn holds(self, status: u16) -> bool {
+    pub fn holds(self, reply: &Reply) -> bool {
         match self {
-            Self::Status(expected) => status == expected,
-            Self::Answer => status < 500,
+            Self::Status(expected) => reply.status == expected,
+            Self::Answer => reply.status < 500,
+            Self::List => reply.status == 200 && is_list(&reply.body),
         }
     }
+}
+
+/// Which probes of a stream go over a kept connection.
+#[derive(Clone, Copy, Debug)]
+pub enum Reuse {
+    /// The other half sees whether new connections can be made.
+    EveryOther,
+    /// All that can: a TLS handshake costs the server more than the question.
+    Always,
+}
+
+/// What a probe asks, each time anew or always the same.
+enum Asked {
+    Http(HttpRequest),
+    Same(Box<Question>),
 }
 
 pub struct HttpProbe {
     pub cell: Option<String>,
     pub probe: String,
-    http: HttpRequest,
+    asked: Asked,
     pub expect: Expect,
+    pub reuse: Reuse,
     pub timeout: Duration,
     /// Its acknowledged ids are read back.
     pub keeps_writes: bool,
@@ -70,7 +96,10 @@ pub enum Kind {
 
 impl HttpProbe {
     pub fn question(&self, id: &str) -> Result<Question, String> {
-        question_of(&self.http, id, Target::parse)
+        match &self.asked {
+            Asked::Http(http) => question_of(http, id, Target::parse),
+            Asked::Same(question) => Ok(question.as_ref().clone()),
+        }
     }
 }
 
@@ -89,6 +118,8 @@ pub fn question_of(
         target: target(&http.url.replace("{id}", id))?,
         method,
         body: Bytes::from(body),
+        authorization: None,
+        until: None,
     })
 }
 
@@ -136,23 +167,65 @@ fn kind(fleet: &Fleet, streams: &[Stream], stream: &Stream) -> Result<Kind, Prob
     let cell_name = stream.cell.as_ref().ok_or_else(unknown)?;
     let cell = fleet.cells.get(cell_name).ok_or_else(unknown)?;
     let probe = fleet.probes.get(&stream.probe).ok_or_else(unknown)?;
+    match &probe.ask {
+        Ask::Http(http) => of_http(stream, cell_name, cell, probe, http),
+        Ask::Kubernetes(question) => of_kubernetes(stream, cell_name, cell, probe, *question),
+    }
+}
+
+fn of_kubernetes(
+    stream: &Stream,
+    cell_name: &str,
+    cell: &Cell,
+    probe: &Probe,
+    question: KubernetesQuestion,
+) -> Result<Kind, ProbeError> {
+    let Some(access) = &cell.kubernetes else {
+        let name = stream.name.clone();
+        return Err(ProbeError::NoKubernetes { name });
+    };
+    let api = ApiServer::of(cell_name, access)?;
+    Ok(Kind::Http(Box::new(HttpProbe {
+        cell: Some(cell_name.to_owned()),
+        probe: stream.probe.clone(),
+        asked: Asked::Same(Box::new(api.question(question))),
+        expect: match question {
+            KubernetesQuestion::List => Expect::List,
+            KubernetesQuestion::Ready | KubernetesQuestion::Watch => Expect::Status(200),
+        },
+        reuse: Reuse::Always,
+        timeout: probe.timeout,
+        keeps_writes: false,
+        connections: Connections::over_tls(api.secure),
+    })))
+}
+
+fn of_http(
+    stream: &Stream,
+    cell_name: &str,
+    cell: &Cell,
+    probe: &Probe,
+    http: &HttpRequest,
+) -> Result<Kind, ProbeError> {
     let address = cell.addresses.first().map(|address| literal(*address));
     let fill = |text: &str| text.replace("{cell}", address.as_deref().unwrap_or("{cell}"));
     let http = HttpRequest {
-        url: fill(&probe.http.url),
-        body: probe.http.body.as_deref().map(fill),
-        ..probe.http.clone()
+        url: fill(&http.url),
+        body: http.body.as_deref().map(fill),
+        ..http.clone()
     };
+    let url = http.url.clone();
     let kind = HttpProbe {
-        cell: Some(cell_name.clone()),
+        cell: Some(cell_name.to_owned()),
         probe: stream.probe.clone(),
         expect: Expect::Status(http.expect_status),
-        http,
+        reuse: Reuse::EveryOther,
+        asked: Asked::Http(http),
         timeout: probe.timeout,
         keeps_writes: probe.read_back.is_some(),
         connections: Connections::default(),
     };
-    checked(name, kind)
+    checked(&stream.name, url, kind)
 }
 
 fn control(fleet: &Fleet, stream: &Stream) -> Result<Kind, ProbeError> {
@@ -173,33 +246,32 @@ fn control(fleet: &Fleet, stream: &Stream) -> Result<Kind, ProbeError> {
             name: stream.name.clone(),
         });
     };
+    let url = format!("http://{address}/");
     let kind = HttpProbe {
         cell: None,
         probe: stream.probe.clone(),
-        http: HttpRequest {
+        asked: Asked::Http(HttpRequest {
             method: HttpMethod::Get,
-            url: format!("http://{address}/"),
+            url: url.clone(),
             body: None,
             expect_status: 200,
-        },
+        }),
         expect: Expect::Answer,
+        reuse: Reuse::EveryOther,
         timeout,
         keeps_writes: false,
         connections: Connections::default(),
     };
-    checked(&stream.name, kind)
+    checked(&stream.name, url, kind)
 }
 
-fn checked(stream: &str, probe: HttpProbe) -> Result<Kind, ProbeError> {
+fn checked(stream: &str, url: String, probe: HttpProbe) -> Result<Kind, ProbeError> {
     match probe.question("check") {
         Ok(_) => Ok(Kind::Http(Box::new(probe))),
-        Err(why) => {
-            let url = probe.http.url.clone();
-            Err(ProbeError::Url {
-                stream: stream.to_owned(),
-                url,
-                why,
-            })
-        }
+        Err(why) => Err(ProbeError::Url {
+            stream: stream.to_owned(),
+            url,
+            why,
+        }),
     }
 }

@@ -13,6 +13,7 @@ mod dns;
 mod entrypoint;
 mod http;
 mod kinds;
+mod kubernetes;
 mod outcome;
 mod prober;
 mod readback;
@@ -23,6 +24,7 @@ mod target;
 
 pub use block::Threshold;
 pub use kinds::ProbeError;
+pub use kubernetes::{KubeconfigError, kubernetes_config};
 pub use prober::{ProbeOut, Prober, Write};
 pub use streams::streams;
 

@@ -156,6 +156,8 @@ impl Errand {
             target,
             method: Method::GET,
             body: Bytes::new(),
+            authorization: None,
+            until: None,
         };
         let mut why = "no time left".to_owned();
         for attempt in 0..ATTEMPTS {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use fleet::{always_ok, one_cell, probe, probe_with, request, serve};
+use fleet::{always_ok, http_of, one_cell, probe, probe_with, request, serve};
 use probes::{ProbeError, Prober};
 use scenarios::fleet::HttpMethod;
 
@@ -33,7 +33,7 @@ async fn a_dead_port_is_bad_at_once() {
         .unwrap()
         .local_addr()
         .unwrap();
-    fleet.probes.get_mut("home").unwrap().http.url = format!("http://{{cell}}:{}/", unused.port());
+    http_of(&mut fleet, "home").url = format!("http://{{cell}}:{}/", unused.port());
     let begun = Instant::now();
     let (seen, _) = probe(&fleet, 1).await;
     // Block and threshold (500 ms), then the last block of `stop`.
@@ -110,7 +110,7 @@ async fn a_server_that_closes_kept_connections_is_not_ill() {
         }
     });
     let mut fleet = one_cell(&serve("127.0.0.1:0", always_ok()));
-    fleet.probes.get_mut("home").unwrap().http.url = format!("http://{{cell}}:{port}/");
+    http_of(&mut fleet, "home").url = format!("http://{{cell}}:{port}/");
     let (seen, _) = probe(&fleet, 3).await;
     assert_eq!(
         seen.sum("a/home", |block| block.bad),
@@ -165,8 +165,7 @@ async fn what_cannot_be_probed_is_refused_before_the_first_probe() {
         Prober::start(fleet, &streams, "run", tokio::time::Instant::now(), out).err()
     };
     let mut named = good.clone();
-    named.probes.get_mut("home").unwrap().http =
-        request(HttpMethod::Get, "http://shop.example/".to_owned());
+    *http_of(&mut named, "home") = request(HttpMethod::Get, "http://shop.example/".to_owned());
     assert!(matches!(
         refused(&named, &named),
         Some(ProbeError::Url { .. })

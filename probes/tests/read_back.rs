@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use fleet::{Server, one_cell, probe, serve};
+use fleet::{Server, http_of, one_cell, probe, serve};
 use probes::{Prober, Write};
 use scenarios::fleet::{Fleet, HttpMethod};
 use scenarios::history::Ledger;
@@ -16,12 +16,13 @@ fn shop(server: &Server) -> Fleet {
     let mut fleet = one_cell(server);
     let port = server.address.port();
     let mut order = fleet.probes.remove("home").unwrap();
-    order.http.method = HttpMethod::Post;
-    order.http.url = format!("http://{{cell}}:{port}/orders");
-    order.http.body = Some("{\"id\":\"{id}\"}".to_owned());
-    order.http.expect_status = 201;
     order.read_back = Some(format!("http://{{cell}}:{port}/orders/{{id}}"));
     fleet.probes.insert("order".to_owned(), order);
+    let http = http_of(&mut fleet, "order");
+    http.method = HttpMethod::Post;
+    http.url = format!("http://{{cell}}:{port}/orders");
+    http.body = Some("{\"id\":\"{id}\"}".to_owned());
+    http.expect_status = 201;
     fleet
 }
 

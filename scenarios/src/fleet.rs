@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -49,6 +49,30 @@ pub struct Cell {
     pub nodes: Vec<Node>,
     /// Declared dependencies by name.
     pub uses: BTreeMap<String, Endpoint>,
+    /// Its Kubernetes API, if it has one; only read, never written to.
+    pub kubernetes: Option<KubernetesAccess>,
+}
+
+/// Where a cell's Kubernetes API is and as whom it is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KubernetesAccess {
+    /// A relative path is relative to the fleet file.
+    pub kubeconfig: PathBuf,
+    pub context: String,
+}
+
+impl Fleet {
+    /// Makes relative kubeconfig paths start at `folder`, the one of the fleet file.
+    pub fn with_kubeconfigs_from(mut self, folder: &Path) -> Self {
+        for access in self
+            .cells
+            .values_mut()
+            .filter_map(|c| c.kubernetes.as_mut())
+        {
+            access.kubeconfig = folder.join(&access.kubeconfig);
+        }
+        self
+    }
 }
 
 impl Cell {
@@ -81,7 +105,7 @@ pub struct Endpoint {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Probe {
     pub plane: Plane,
-    pub http: HttpRequest,
+    pub ask: Ask,
     /// `POST` with a fresh `{id}` each; acknowledged ids are read back here after recovery.
     pub read_back: Option<String>,
     /// Per second and cell.
@@ -89,6 +113,26 @@ pub struct Probe {
     pub timeout: Duration,
     /// Slower than this is bad. Without it the first half of the baseline sets the threshold.
     pub slo: Option<Duration>,
+}
+
+/// What a probe asks of a cell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    Http(HttpRequest),
+    /// Plane control only.
+    Kubernetes(KubernetesQuestion),
+}
+
+/// What a cell's API server is asked; none of them writes anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KubernetesQuestion {
+    /// `/readyz` answers 200.
+    Ready,
+    /// The services of namespace default are listed from etcd.
+    List,
+    /// A new watch is told a state as fresh as etcd's at the time of the question.
+    Watch,
 }
 
 /// `url` and `body` may hold `{cell}` (the cell's first address, in brackets if IPv6), `{address}`
@@ -117,6 +161,18 @@ pub enum Plane {
     Control,
     Entrypoint,
     Dependency,
+}
+
+impl Plane {
+    /// The word of the fleet file.
+    pub fn word(self) -> &'static str {
+        match self {
+            Plane::Data => "data",
+            Plane::Control => "control",
+            Plane::Entrypoint => "entrypoint",
+            Plane::Dependency => "dependency",
+        }
+    }
 }
 
 /// What the users of a region call: one name, answered with one cell's address at a time.

@@ -11,6 +11,7 @@ mod integrity;
 pub mod interval;
 mod judge;
 mod others;
+mod planes;
 pub mod power;
 mod replay;
 mod target;
@@ -28,6 +29,8 @@ mod judge_tests;
 #[cfg(test)]
 mod mutation_tests;
 #[cfg(test)]
+mod planes_tests;
+#[cfg(test)]
 mod watch_tests;
 
 pub use judge::judge;
@@ -35,6 +38,9 @@ pub use target::{SETTLE_BLOCKS, settle_deadline_ms, settled, target_settled};
 pub use watch::{NotReady, Watch};
 
 use serde::{Deserialize, Serialize};
+
+use crate::fleet::Plane;
+use crate::history::Role;
 
 /// How a drill ended, worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -72,6 +78,25 @@ pub struct Verdict {
     /// Why, in plain words, most important first; never empty.
     pub reasons: Vec<String>,
     pub rows: Vec<Row>,
+    /// What each cell showed on each plane, for people who want one look.
+    #[serde(default)]
+    pub planes: Vec<CellPlane>,
+}
+
+/// All streams of one cell on one plane; the worst of them speaks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CellPlane {
+    pub cell: String,
+    pub plane: Plane,
+    pub role: Role,
+    /// Target: in the fault window. Others: over all windows.
+    pub class: Class,
+    /// Proved to be at least this where the class is degraded, effective or ineffective; else
+    /// proved to be less than this. A fraction.
+    pub bound: f64,
+    /// Target only: recovered, not recovered or inconclusive; absent where nobody looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<Class>,
 }
 
 /// One stream in one window.

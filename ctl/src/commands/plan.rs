@@ -9,6 +9,7 @@ use crate::agents::{self, Agent, Identities};
 use crate::cli::PlanArguments;
 use crate::drill::prepare::{Prepared, prepare};
 use crate::failure::Failure;
+use crate::kubernetes;
 use crate::output;
 use crate::place::Reach;
 
@@ -18,6 +19,8 @@ struct Report<'a> {
     /// What the planner says to the windows; empty if they are long enough.
     too_short: Option<String>,
     agents: Option<&'a Live>,
+    /// What the cells' API servers said; absent if nobody was asked.
+    kubernetes: Option<&'a kubernetes::Answers>,
 }
 
 /// What the agents said.
@@ -49,10 +52,11 @@ pub fn run(arguments: &PlanArguments) -> Result<u8, Failure> {
     };
     let prepared = prepare(&arguments.scenario, &arguments.fleet, reach)?;
     output::say(&text(&prepared));
-    let live = if arguments.live {
-        Some(ask(&prepared)?)
+    let (live, clusters) = if arguments.live {
+        let clusters = super::block_on(async { Ok(ask_clusters(&prepared).await) })?;
+        (Some(ask(&prepared)?), Some(clusters))
     } else {
-        None
+        (None, None)
     };
     if let Some(live) = &live {
         live.changes
@@ -63,6 +67,7 @@ pub fn run(arguments: &PlanArguments) -> Result<u8, Failure> {
     let refusals = live
         .iter()
         .flat_map(|live| &live.refusals)
+        .chain(clusters.iter().flat_map(|clusters| &clusters.refusals))
         .chain(&too_short);
     let refusals: Vec<&String> = refusals.collect();
     refusals
@@ -72,9 +77,19 @@ pub fn run(arguments: &PlanArguments) -> Result<u8, Failure> {
         plan: &prepared.plan,
         too_short: too_short.clone(),
         agents: live.as_ref(),
+        kubernetes: clusters.as_ref(),
     };
     output::write_json(&arguments.json, &report)?;
     Ok(if refusals.is_empty() { 0 } else { 3 })
+}
+
+/// Asks the cells' API servers, if they have any, and says what they told; refuses nothing.
+pub async fn ask_clusters(prepared: &Prepared) -> kubernetes::Answers {
+    let answers = kubernetes::ask(prepared.fleet(), &prepared.plan.target.cells).await;
+    for line in answers.lines.iter().chain(&answers.not_cut) {
+        output::say(&format!("  {line}"));
+    }
+    answers
 }
 
 fn ask(prepared: &Prepared) -> Result<Live, Failure> {

@@ -17,6 +17,7 @@ use crate::drill::prepare::{Prepared, prepare};
 use crate::drill::report;
 use crate::drill::scene::Signals;
 use crate::failure::Failure;
+use crate::kubernetes;
 use crate::output;
 use crate::place::Reach;
 use crate::recorder::Recorder;
@@ -31,6 +32,7 @@ struct Report {
     exit_code: u8,
     history: PathBuf,
     seconds: f64,
+    kubernetes: kubernetes::Answers,
     verdict: Verdict,
 }
 
@@ -73,6 +75,12 @@ async fn drill_once(
     plan::ask_agents(&agents, &prepared.plan).await?.refuse()?;
     output::say(&format!("drill {drill}: {}", prepared.scenario.title));
     output::say(&plan::summary(&prepared));
+    let clusters = plan::ask_clusters(&prepared).await;
+    if !clusters.refusals.is_empty() {
+        return Err(Failure::Refused {
+            why: clusters.refusals.join("; "),
+        });
+    }
     output::say(&format!("history {}", history.display()));
     let claim = claim(identities);
     let orders =
@@ -92,6 +100,7 @@ async fn drill_once(
         exit_code: verdict.outcome.exit_code(),
         history: scene.recorder().path().to_path_buf(),
         seconds: begun.elapsed().as_secs_f64(),
+        kubernetes: clusters,
         verdict,
     })
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use scenarios::fleet::Plane;
 use scenarios::history::{AgentEvent, Block, Role, Stream};
-use scenarios::verdict::{Class, Outcome, Row, Verdict, Window};
+use scenarios::verdict::{CellPlane, Class, Outcome, Row, Verdict, Window};
 
 use crate::drill::hands::{LOST, NOT_RENEWED};
 use crate::output::{Story, table};
@@ -76,6 +76,10 @@ pub fn verdict_text(verdict: &Verdict, streams: &[Stream]) -> String {
     rows.extend(verdict.rows.iter().map(|row| row_cells(row, streams)));
     let mut text = table(&rows);
     text.push('\n');
+    if !verdict.planes.is_empty() {
+        text.push_str(&matrix(&verdict.planes));
+        text.push('\n');
+    }
     text.push_str(outcome_word(verdict.outcome));
     text.push('\n');
     for reason in &verdict.reasons {
@@ -84,15 +88,53 @@ pub fn verdict_text(verdict: &Verdict, streams: &[Stream]) -> String {
     text
 }
 
+/// One line for each cell, one column for each plane that any of them has.
+fn matrix(lines: &[CellPlane]) -> String {
+    let mut planes: Vec<Plane> = lines.iter().map(|line| line.plane).collect();
+    planes.sort();
+    planes.dedup();
+    let mut cells: Vec<&str> = lines.iter().map(|line| line.cell.as_str()).collect();
+    cells.sort_unstable();
+    cells.dedup();
+    let mut rows = vec![vec!["cell".to_string()]];
+    rows[0].extend(planes.iter().map(|plane| plane.word().to_string()));
+    for cell in cells {
+        let mut row = vec![cell.to_string()];
+        row.extend(planes.iter().map(|plane| {
+            let line = lines
+                .iter()
+                .find(|line| line.cell == cell && line.plane == *plane);
+            line.map_or_else(|| "-".to_string(), plane_text)
+        }));
+        rows.push(row);
+    }
+    table(&rows)
+}
+
+/// What one cell showed on one plane: `isolated, U < 0.40 %`.
+fn plane_text(line: &CellPlane) -> String {
+    let percent = format!("{:.2} %", line.bound * 100.0);
+    let word = class_word(line.class);
+    let fell = match line.class {
+        Class::Isolated => format!("{word}, U < {percent}"),
+        Class::Degraded | Class::Effective | Class::Ineffective => format!("{word}, L > {percent}"),
+        _ => word.to_string(),
+    };
+    match line.recovery {
+        Some(recovery) => format!("{fell}, {}", class_word(recovery)),
+        None => fell,
+    }
+}
+
 fn row_cells(row: &Row, streams: &[Stream]) -> Vec<String> {
     let percent = |fraction: f64| format!("{:.2} %", fraction * 100.0);
     let stream = streams.iter().find(|stream| stream.name == row.stream);
     let cell = stream.and_then(|stream| stream.cell.clone());
     let plane = match stream {
         Some(stream) if stream.role == Role::Control => "prober",
-        Some(stream) => plane_word(stream.plane),
+        Some(stream) => stream.plane.word(),
         // A row over all users of an entrypoint is no stream of its own.
-        None => plane_word(Plane::Entrypoint),
+        None => Plane::Entrypoint.word(),
     };
     let window = match row.window {
         Window::Fault => "fault",
@@ -111,15 +153,6 @@ fn row_cells(row: &Row, streams: &[Stream]) -> Vec<String> {
         percent(row.u),
         row.notes.join("; "),
     ]
-}
-
-fn plane_word(plane: Plane) -> &'static str {
-    match plane {
-        Plane::Data => "data",
-        Plane::Control => "control",
-        Plane::Entrypoint => "entrypoint",
-        Plane::Dependency => "dependency",
-    }
 }
 
 fn class_word(class: Class) -> &'static str {

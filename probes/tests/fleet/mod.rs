@@ -15,7 +15,9 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use probes::{ProbeOut, Prober};
-use scenarios::fleet::{Cell, DnsName, Entrypoint, Fleet, HttpMethod, HttpRequest, Plane, Probe};
+use scenarios::fleet::{
+    Ask, Cell, DnsName, Entrypoint, Fleet, HttpMethod, HttpRequest, Plane, Probe,
+};
 use scenarios::history::{BadSample, Block};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -160,6 +162,7 @@ pub fn add_cell(fleet: &mut Fleet, name: &str, address: &str) {
         prefixes: Vec::new(),
         nodes: Vec::new(),
         uses: BTreeMap::new(),
+        kubernetes: None,
     };
     fleet.cells.insert(name.to_owned(), cell);
 }
@@ -173,11 +176,19 @@ pub fn request(method: HttpMethod, url: String) -> HttpRequest {
     }
 }
 
+/// The request of a fleet's HTTP probe, to alter.
+pub fn http_of<'a>(fleet: &'a mut Fleet, probe: &str) -> &'a mut HttpRequest {
+    match &mut fleet.probes.get_mut(probe).unwrap().ask {
+        Ask::Http(http) => http,
+        Ask::Kubernetes(_) => panic!("{probe} is no HTTP probe"),
+    }
+}
+
 /// `GET http://{cell}:PORT/` at 20/s, timeout 1 s, slo 500 ms.
 pub fn get_probe(port: u16) -> Probe {
     Probe {
         plane: Plane::Data,
-        http: request(HttpMethod::Get, format!("http://{{cell}}:{port}/")),
+        ask: Ask::Http(request(HttpMethod::Get, format!("http://{{cell}}:{port}/"))),
         read_back: None,
         rate: 20.0,
         timeout: Duration::from_secs(1),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::fleet::Fleet;
+use crate::fleet::{Ask, Fleet, Probe};
 use crate::read::LONGEST;
 use crate::scenario::Scenario;
 use crate::values::{MAX_RATE, MIN_RATE};
@@ -36,8 +36,9 @@ pub fn with_window(scenario: &mut Scenario, window: Duration) -> Result<(), Over
     Ok(())
 }
 
-/// Sets the rate of every probe (per second and cell); an entrypoint gets it once for each of its
-/// cells. On an error the fleet is unchanged.
+/// Sets the rate of every HTTP probe (per second and cell); an entrypoint gets it once for each of
+/// its cells. Probes of a Kubernetes API keep theirs: what users send says nothing about how often
+/// an API server may be asked. On an error the fleet is unchanged.
 #[allow(clippy::cast_precision_loss)] // a fleet has far fewer than 2^52 cells
 pub fn with_rate(fleet: &mut Fleet, rate: f64) -> Result<(), OverrideError> {
     let most = fleet
@@ -49,7 +50,8 @@ pub fn with_rate(fleet: &mut Fleet, rate: f64) -> Result<(), OverrideError> {
     if !(rate >= MIN_RATE && highest <= MAX_RATE) {
         return Err(OverrideError::Rate(rate));
     }
-    for probe in fleet.probes.values_mut() {
+    let http = |probe: &&mut Probe| matches!(probe.ask, Ask::Http(_));
+    for probe in fleet.probes.values_mut().filter(http) {
         probe.rate = rate;
     }
     for entrypoint in fleet.entrypoints.values_mut() {

@@ -10,8 +10,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::fleet::{
-    Cell, Cloud, DnsName, Endpoint, Entrypoint, Fleet, HttpMethod, HttpRequest, Node, Plane, Probe,
-    TlsFiles,
+    Ask, Cell, Cloud, DnsName, Endpoint, Entrypoint, Fleet, HttpMethod, HttpRequest,
+    KubernetesAccess, KubernetesQuestion, Node, Plane, Probe, TlsFiles,
 };
 use crate::input::InputError;
 use crate::places::Places;
@@ -22,6 +22,8 @@ use crate::values::{Name, Percentage, Rate, Resolver, Text};
 const AGENT_PORT: u16 = 7443;
 /// Probes per second and cell unless said otherwise.
 const DEFAULT_RATE: f64 = 20.0;
+/// The same for probes of a Kubernetes API, where each question costs more than on the data plane.
+const DEFAULT_KUBERNETES_RATE: f64 = 16.0;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Several cells, the clouds they stand in, and how to look at them.
@@ -78,6 +80,16 @@ struct CellSpec {
     /// Declared dependencies.
     #[serde(default)]
     uses: Named<EndpointSpec>,
+    /// Its Kubernetes API; cellwall asks it and never writes to it.
+    kubernetes: Option<KubernetesSpec>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct KubernetesSpec {
+    /// A relative path starts at the fleet file.
+    kubeconfig: PathBuf,
+    context: String,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -101,10 +113,13 @@ struct EndpointSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct ProbeSpec {
     plane: Plane,
-    http: HttpSpec,
+    /// Either this or `kubernetes`.
+    http: Option<HttpSpec>,
+    /// What the cell's Kubernetes API is asked; plane control.
+    kubernetes: Option<KubernetesQuestion>,
     /// URL with `{id}` at which acknowledged writes are read back.
     read_back: Option<String>,
-    /// Per second and cell; default 20/s.
+    /// Per second and cell; default 20/s, of a Kubernetes API 16/s.
     rate: Option<Text<Rate>>,
     /// Default 1s, at most 10s.
     timeout: Option<Text<Duration>>,
@@ -181,7 +196,7 @@ pub(super) fn check(name: String, spec: FleetSpec, places: &Places) -> Result<Fl
     fleet_checks::layout(&fleet, places)?;
     for (Text(Name(name)), probe) in spec.probes {
         let path = format!("spec.probes.{name}");
-        let probe = self::probe(probe);
+        let probe = self::probe(probe, &path, places)?;
         requests::probe(&fleet, &probe, &path, places)?;
         fleet.probes.insert(name, probe);
     }
@@ -212,18 +227,40 @@ fn cell(spec: CellSpec) -> Cell {
             address: endpoint.address.0,
             port: endpoint.port,
         }),
+        kubernetes: spec.kubernetes.map(|access| KubernetesAccess {
+            kubeconfig: access.kubeconfig,
+            context: access.context,
+        }),
     }
 }
 
-fn probe(spec: ProbeSpec) -> Probe {
-    Probe {
+fn probe(spec: ProbeSpec, path: &str, places: &Places) -> Result<Probe, InputError> {
+    let ask = match (spec.http, spec.kubernetes) {
+        (Some(http), None) => Ask::Http(request(http)),
+        (None, Some(question)) => Ask::Kubernetes(question),
+        (Some(_), Some(_)) => {
+            let message = "a probe asks one question: http or kubernetes, not both";
+            let path = format!("{path}.kubernetes");
+            return Err(InputError::at_key(places, &path, message)
+                .with_hint("write two probes, each with its own rate and slo"));
+        }
+        (None, None) => {
+            let message = "a probe without a question: http or kubernetes is missing";
+            return Err(InputError::at_key(places, path, message));
+        }
+    };
+    let default_rate = match ask {
+        Ask::Http(_) => DEFAULT_RATE,
+        Ask::Kubernetes(_) => DEFAULT_KUBERNETES_RATE,
+    };
+    Ok(Probe {
         plane: spec.plane,
-        http: request(spec.http),
+        ask,
         read_back: spec.read_back,
-        rate: spec.rate.map_or(DEFAULT_RATE, |rate| rate.0.0),
+        rate: spec.rate.map_or(default_rate, |rate| rate.0.0),
         timeout: spec.timeout.map_or(DEFAULT_TIMEOUT, |timeout| timeout.0),
         slo: spec.slo.map(|slo| slo.0),
-    }
+    })
 }
 
 #[allow(clippy::cast_precision_loss)] // a fleet has far fewer than 2^52 cells

@@ -203,6 +203,21 @@ fn check_cell(fleet: &Fleet, name: &str, cell: &Cell, places: &Places) -> Result
             ));
         }
     }
+    if let Some(access) = &cell.kubernetes {
+        let path = format!("{path}.kubernetes");
+        let empty = [
+            ("kubeconfig", access.kubeconfig.as_os_str().is_empty()),
+            ("context", access.context.is_empty()),
+        ];
+        if let Some((field, _)) = empty.iter().find(|(_, empty)| *empty) {
+            let path = format!("{path}.{field}");
+            return Err(
+                InputError::at_value(places, &path, "it is empty").with_hint(
+                    "write for instance kubernetes: { kubeconfig: admin.conf, context: eu-1 }",
+                ),
+            );
+        }
+    }
     for (use_name, endpoint) in &cell.uses {
         if endpoint.port == 0 {
             let path = format!("{path}.uses.{use_name}.port");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::fleet::{Entrypoint, Fleet, HttpMethod, HttpRequest, Plane, Probe};
+use crate::fleet::{Ask, Entrypoint, Fleet, HttpMethod, HttpRequest, Plane, Probe};
 use crate::input::InputError;
 use crate::places::Places;
 
@@ -26,7 +26,11 @@ pub(super) fn probe(
                 .with_hint("what users call through DNS stands under spec.entrypoints"),
         );
     }
-    request(&probe.http, "cell", &format!("{path}.http"), places)?;
+    let http = match &probe.ask {
+        Ask::Http(http) => http,
+        Ask::Kubernetes(_) => return kubernetes(fleet, probe, path, places),
+    };
+    request(http, "cell", &format!("{path}.http"), places)?;
     if let Some((name, _)) = fleet
         .cells
         .iter()
@@ -45,7 +49,7 @@ pub(super) fn probe(
     let at = format!("{path}.readBack");
     url(read_back, "cell", &at, places)?;
     let fresh = |text: &str| text.contains("{id}");
-    if probe.http.method != HttpMethod::Post {
+    if http.method != HttpMethod::Post {
         let message = "readBack is for probes that write; this one is a GET";
         return Err(InputError::at_key(places, &at, message));
     }
@@ -56,7 +60,7 @@ pub(super) fn probe(
             "{id} is missing: which write is read back?",
         ));
     }
-    if !fresh(&probe.http.url) && !probe.http.body.as_deref().is_some_and(fresh) {
+    if !fresh(&http.url) && !http.body.as_deref().is_some_and(fresh) {
         let message = "neither url nor body holds {id}, so no write could be read back";
         return Err(InputError::at_value(
             places,
@@ -65,6 +69,40 @@ pub(super) fn probe(
         ));
     }
     Ok(())
+}
+
+/// A probe of the API servers: every cell must have one, or its control plane would go unseen.
+fn kubernetes(fleet: &Fleet, probe: &Probe, path: &str, places: &Places) -> Result<(), InputError> {
+    if probe.plane != Plane::Control {
+        let message = "the Kubernetes API is the control plane of a cell";
+        let path = format!("{path}.plane");
+        return Err(InputError::at_value(places, &path, message).with_valid(["control"]));
+    }
+    if probe.read_back.is_some() {
+        let message = "readBack is for probes that write, and nothing is written to Kubernetes";
+        return Err(InputError::at_key(
+            places,
+            &format!("{path}.readBack"),
+            message,
+        ));
+    }
+    let bare: Vec<&str> = fleet
+        .cells
+        .iter()
+        .filter(|(_, cell)| cell.kubernetes.is_none())
+        .map(|(name, _)| name.as_str())
+        .collect();
+    if let Some(first) = bare.first() {
+        let message = if bare.len() == fleet.cells.len() {
+            "no cell has a Kubernetes API to ask".to_owned()
+        } else {
+            format!("cell {first} has no Kubernetes API to ask, and a probe asks every cell")
+        };
+        let hint = "write kubernetes: { kubeconfig: FILE, context: NAME } for each cell";
+        let path = format!("{path}.kubernetes");
+        return Err(InputError::at_value(places, &path, message).with_hint(hint));
+    }
+    limits(probe.timeout, probe.slo, path, places)
 }
 
 /// The entrypoint, its shares scaled to add up to exactly 1.

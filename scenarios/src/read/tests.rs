@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::fleet::HttpMethod;
+use crate::fleet::{Ask, HttpMethod};
 use crate::scenario::{Consent, Side, TargetSelector};
 
 const FLEET: &str = include_str!("../../tests/fleet.yaml");
@@ -15,7 +15,10 @@ fn a_fleet_with_its_defaults() {
     assert_eq!(node.agent.to_string(), "198.51.100.5:7443");
     let order = &fleet.probes["order"];
     assert_eq!((order.rate, order.timeout), (20.0, Duration::from_secs(1)));
-    assert_eq!((order.http.method, order.slo), (HttpMethod::Post, None));
+    let Ask::Http(http) = &order.ask else {
+        panic!("{order:?}");
+    };
+    assert_eq!((http.method, order.slo), (HttpMethod::Post, None));
     let shop = &fleet.entrypoints["shop"];
     assert_eq!(shop.rate, 60.0, "20/s for each of its cells");
     assert_eq!(shop.dns.resolver.to_string(), "203.0.113.53:53");

@@ -35,11 +35,13 @@ impl Findings {
                 outcome: Outcome::Pass,
                 reasons: on_pass,
                 rows,
+                planes: Vec::new(),
             },
             Some((worst, _)) => Verdict {
                 outcome: *worst,
                 reasons: self.list.into_iter().map(|(_, words)| words).collect(),
                 rows,
+                planes: Vec::new(),
             },
         }
     }

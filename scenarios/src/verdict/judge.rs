@@ -17,7 +17,8 @@ use super::findings::{Findings, percent, seconds};
 use super::frame::Frame;
 use super::replay::Replay;
 use super::{
-    Class, Outcome, Row, Verdict, Window, agents, control, entrypoint, integrity, others, target,
+    CellPlane, Class, Outcome, Row, Verdict, Window, agents, control, entrypoint, integrity,
+    others, planes, target,
 };
 use crate::history::{AlarmCause, Record, Role, Stream};
 
@@ -73,8 +74,12 @@ pub fn judge(records: &[Record]) -> Verdict {
             format!("{what}, and nothing says why"),
         );
     }
-    let on_pass = pass_reasons(&evidence, &rows);
-    findings.into_verdict(rows, on_pass)
+    let planes = planes::summary(&evidence, &rows);
+    let on_pass = pass_reasons(&evidence, &rows, &planes);
+    Verdict {
+        planes,
+        ..findings.into_verdict(rows, on_pass)
+    }
 }
 
 fn unreadable(records: &[Record], why: String) -> Verdict {
@@ -166,19 +171,18 @@ fn check_alarms(frame: &Frame<'_>, replay: Option<&Replay>, findings: &mut Findi
 
 /// A pass is not only "no finding": every claim that it makes must have its row.
 fn unproved(evidence: &Evidence<'_>, rows: &[Row]) -> Option<String> {
-    let judgement = &evidence.header.judgement;
     let has = |stream: &Stream, window, class| {
         rows.iter()
             .any(|r| r.stream == stream.name && r.window == window && r.class == class)
     };
     for stream in &evidence.header.streams {
-        let named = judgement.degraded.contains(&stream.probe);
+        let must_degrade = planes::must_degrade(evidence, stream);
         let proved = match stream.role {
             Role::Other => [Window::Fault, Window::After]
                 .into_iter()
                 .all(|window| has(stream, window, Class::Isolated)),
             Role::Control => has(stream, Window::Fault, Class::Sound),
-            Role::Target if named => {
+            Role::Target if must_degrade => {
                 has(stream, Window::Fault, Class::Effective)
                     && has(stream, Window::After, Class::Recovered)
             }
@@ -193,16 +197,18 @@ fn unproved(evidence: &Evidence<'_>, rows: &[Row]) -> Option<String> {
 }
 
 /// The claim of a pass, with its bounds.
-fn pass_reasons(evidence: &Evidence<'_>, rows: &[Row]) -> Vec<String> {
+fn pass_reasons(evidence: &Evidence<'_>, rows: &[Row], planes: &[CellPlane]) -> Vec<String> {
     let of = |class: Class| rows.iter().filter(move |row| row.class == class);
     let mut cells = evidence.header.plan.target.cells.clone();
     cells.dedup();
     let least = of(Class::Effective).map(|row| row.l).fold(1.0, f64::min);
     let most = of(Class::Isolated).map(|row| row.u).fold(-1.0, f64::max);
     let mut reasons = vec![format!(
-        "{} degraded by at least {} and recovered; every other stream isolated with U <= {}",
+        "{} degraded{} by at least {} and recovered; every other stream isolated{} with U <= {}",
         cells.join(", "),
+        planes::on_planes(planes, Class::Effective),
         percent(least),
+        planes::on_planes(planes, Class::Isolated),
         percent(most)
     )];
     if evidence.header.judgement.lost_max.is_some() {

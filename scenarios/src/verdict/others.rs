@@ -4,6 +4,7 @@ use super::evidence::Span;
 use super::findings::{Findings, percent, seconds};
 use super::frame::{Claim, Frame, TRUNCATED};
 use super::interval::holm;
+use super::planes::listed;
 use super::replay::Replay;
 use super::{Class, Outcome, Row, Window};
 use crate::history::{Role, Stream};
@@ -156,7 +157,11 @@ pub(super) fn report(
         if told.contains(&who) {
             continue;
         }
-        let mut words = format!("{who} fell: {}", how(frame, row));
+        let mut words = format!(
+            "{who} fell{}: {}",
+            where_fell(frame, &fallen, &who),
+            how(frame, row)
+        );
         for other in fallen
             .iter()
             .filter(|r| r.stream != row.stream && owner(frame, r) == who)
@@ -182,6 +187,24 @@ pub(super) fn report(
         ));
     }
     findings.add_some(Outcome::Inconclusive, open);
+}
+
+/// The planes on which a cell fell; nothing for a stream that belongs to no cell.
+fn where_fell(frame: &Frame<'_>, fallen: &[&Row], who: &str) -> String {
+    let streams = &frame.evidence.header.streams;
+    let fell = |stream: &&Stream| fallen.iter().any(|row| row.stream == stream.name);
+    let mut planes: Vec<_> = streams
+        .iter()
+        .filter(|stream| stream.cell.as_deref() == Some(who))
+        .filter(fell)
+        .map(|stream| stream.plane)
+        .collect();
+    planes.sort();
+    planes.dedup();
+    match planes.is_empty() {
+        true => String::new(),
+        false => format!(" on {}", listed(&planes)),
+    }
 }
 
 /// The cell of a stream, or the stream itself where it belongs to none (DNS answering).

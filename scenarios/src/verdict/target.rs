@@ -12,6 +12,7 @@
 use super::evidence::{Evidence, Span, block_is_half_bad, is_blind};
 use super::findings::{Findings, percent, seconds};
 use super::frame::Frame;
+use super::planes::must_degrade;
 use super::{Class, Outcome, Row, Window};
 use crate::fleet::Plane;
 use crate::history::{Block, Record, Role, Stream};
@@ -65,12 +66,8 @@ fn fault_ends(evidence: &Evidence<'_>, fire: u64) -> (u64, u64) {
 fn must_recover<'a>(evidence: &Evidence<'a>) -> Vec<&'a Stream> {
     evidence
         .with_role(Role::Target)
-        .filter(|s| s.plane == Plane::Data || is_named(evidence, s))
+        .filter(|s| matches!(s.plane, Plane::Data | Plane::Control) || must_degrade(evidence, s))
         .collect()
-}
-
-fn is_named(evidence: &Evidence<'_>, stream: &Stream) -> bool {
-    evidence.header.judgement.degraded.contains(&stream.probe)
 }
 
 /// What a blind block does to a run of good ones.
@@ -142,7 +139,7 @@ fn fault_row<'a>(frame: &Frame<'a>, stream: &'a Stream, findings: &mut Findings)
     let to = end.saturating_sub(guard) / block_ms * block_ms;
     let whole = frame.fault_was_whole();
     let claim = frame.claim(stream, Window::Fault, Span { from, to }, !whole);
-    if !is_named(evidence, stream) {
+    if !must_degrade(evidence, stream) {
         return frame.row(&claim, Class::Reported, frame.alpha(), Vec::new());
     }
     let mut notes = if whole {
@@ -173,7 +170,8 @@ fn fault_row<'a>(frame: &Frame<'a>, stream: &'a Stream, findings: &mut Findings)
         findings.add(
             Outcome::Ineffective,
             format!(
-                "{name}: the target was not proved degraded (D {}, L {}, needed more than {})",
+                "{name}: the target was not proved degraded on {} (D {}, L {}, needed more than {})",
+                stream.plane.word(),
                 percent(row.d),
                 percent(l),
                 percent(judgement.effective_min)

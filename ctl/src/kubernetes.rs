@@ -1,0 +1,230 @@
+//! What each cell's API server says before a drill: whether it can be asked, and whom no agent cuts.
+//!
+//! Only server-side checks: `/version`, SelfSubjectAccessReviews (answered and never stored) and a
+//! list of nodes. Nothing in a cluster is written.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
+};
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Api, ListParams, PostParams};
+use kube::{Client, Config};
+use scenarios::fleet::{Cell, Fleet};
+
+/// Of each question; a cell that takes longer to answer is not one to begin a drill with.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// (verb, resource, namespace) that the probes and this check need.
+const NEEDED: [(&str, &str, &str); 3] = [
+    ("list", "services", "default"),
+    ("watch", "services", "default"),
+    ("list", "nodes", ""),
+];
+
+/// What the API servers of a fleet said.
+#[derive(serde::Serialize, Default)]
+pub struct Answers {
+    /// One line for each cell: its version and nodes.
+    pub lines: Vec<String>,
+    /// Nodes of a cluster without an agent in the fleet file; what runs there is not cut.
+    pub not_cut: Vec<String>,
+    /// Why the drill would be refused.
+    pub refusals: Vec<String>,
+}
+
+/// Asks every API server of the fleet at once; none if no cell has one.
+pub async fn ask(fleet: &Fleet, targets: &[String]) -> Answers {
+    let cells = fleet
+        .cells
+        .iter()
+        .filter(|(_, cell)| cell.kubernetes.is_some());
+    let asked = cells.map(|(name, cell)| async move { (name, cell, ask_cell(name, cell).await) });
+    let mut answers = Answers::default();
+    for (name, cell, answer) in futures::future::join_all(asked).await {
+        match answer {
+            Err(why) => answers.refusals.push(format!("{name}: {why}")),
+            Ok((version, nodes)) => answers.compare(name, cell, targets, &version, &nodes),
+        }
+    }
+    answers
+}
+
+impl Answers {
+    /// The cluster's nodes against those of the fleet file, by address.
+    ///
+    /// A node without an agent is not cut. In the target the drill may go on: what the probes still
+    /// reach there is seen by them and denies the pass. Not a single common node means another cluster.
+    fn compare(
+        &mut self,
+        name: &str,
+        cell: &Cell,
+        targets: &[String],
+        version: &str,
+        nodes: &BTreeMap<String, Vec<IpAddr>>,
+    ) {
+        let has_agent = |addresses: &Vec<IpAddr>| {
+            cell.nodes
+                .iter()
+                .any(|node| addresses.contains(&node.address))
+        };
+        let bare: Vec<&str> = nodes
+            .iter()
+            .filter(|(_, addresses)| !has_agent(addresses))
+            .map(|(node, _)| node.as_str())
+            .collect();
+        self.lines.push(format!(
+            "{name}: Kubernetes {version}, {} nodes, {} with an agent",
+            nodes.len(),
+            nodes.len() - bare.len()
+        ));
+        if nodes.is_empty() || bare.len() == nodes.len() {
+            let found: Vec<String> = nodes
+                .iter()
+                .map(|(node, at)| format!("{node} {at:?}"))
+                .collect();
+            self.refusals.push(format!(
+                "{name}: no node of its cluster ({}) is a node of the fleet file; is this the \
+                 right context? Give the nodes their InternalIP as address",
+                found.join(", ")
+            ));
+            return;
+        }
+        let side = if targets.iter().any(|target| target == name) {
+            "target"
+        } else {
+            "must survive"
+        };
+        self.not_cut.extend(
+            bare.iter()
+                .map(|node| format!("{name} ({side}): not cut: node {node} has no agent")),
+        );
+    }
+}
+
+/// The version and the nodes with their internal addresses, or why not, with what to do.
+async fn ask_cell(
+    name: &str,
+    cell: &Cell,
+) -> Result<(String, BTreeMap<String, Vec<IpAddr>>), String> {
+    let access = cell.kubernetes.as_ref().ok_or("it has no Kubernetes API")?;
+    let config = probes::kubernetes_config(name, access).map_err(|error| error.to_string())?;
+    let server = config.cluster_url.to_string();
+    let client = client(config).map_err(|why| format!("{server}: {why}"))?;
+    let version = answered(client.apiserver_version()).await.map_err(|why| {
+        format!("{server} did not tell its version: {why}; is it up, and the context right?")
+    })?;
+    for (verb, resource, namespace) in NEEDED {
+        let allowed = may(&client, verb, resource, namespace).await;
+        let allowed = allowed.map_err(|why| {
+            format!("{server} did not say what we may do there: {why}; is the token or certificate of context {} right?", access.context)
+        })?;
+        if !allowed {
+            let scope = if namespace.is_empty() {
+                String::new()
+            } else {
+                format!(" in namespace {namespace}")
+            };
+            return Err(format!(
+                "{server}: forbidden: {verb} {resource}{scope}; give the user of context {} the \
+                 role view and a role that may list nodes",
+                access.context
+            ));
+        }
+    }
+    let nodes: Api<Node> = Api::all(client);
+    let nodes = answered(nodes.list(&ListParams::default()))
+        .await
+        .map_err(|why| format!("{server} did not list its nodes: {why}"))?;
+    Ok((
+        version.git_version,
+        nodes.into_iter().map(internal).collect(),
+    ))
+}
+
+fn client(config: Config) -> Result<Client, String> {
+    Client::try_from(config).map_err(|error| error.to_string())
+}
+
+async fn answered<T>(asked: impl Future<Output = kube::Result<T>>) -> Result<T, String> {
+    match tokio::time::timeout(PATIENCE, asked).await {
+        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("no answer within {PATIENCE:?}")),
+    }
+}
+
+async fn may(client: &Client, verb: &str, resource: &str, namespace: &str) -> Result<bool, String> {
+    let review = SelfSubjectAccessReview {
+        spec: SelfSubjectAccessReviewSpec {
+            resource_attributes: Some(ResourceAttributes {
+                verb: Some(verb.to_owned()),
+                resource: Some(resource.to_owned()),
+                namespace: (!namespace.is_empty()).then(|| namespace.to_owned()),
+                ..ResourceAttributes::default()
+            }),
+            ..SelfSubjectAccessReviewSpec::default()
+        },
+        ..SelfSubjectAccessReview::default()
+    };
+    let reviews: Api<SelfSubjectAccessReview> = Api::all(client.clone());
+    let answer = answered(reviews.create(&PostParams::default(), &review)).await?;
+    Ok(answer.status.is_some_and(|status| status.allowed))
+}
+
+fn internal(node: Node) -> (String, Vec<IpAddr>) {
+    let addresses = node
+        .status
+        .and_then(|status| status.addresses)
+        .unwrap_or_default();
+    let internal = addresses
+        .iter()
+        .filter(|address| address.type_ == "InternalIP");
+    let addresses = internal.filter_map(|address| address.address.parse().ok());
+    (node.metadata.name.unwrap_or_default(), addresses.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn compared(nodes: &[(&str, &str)]) -> Answers {
+        let text = include_str!("../../scenarios/tests/fleet.yaml");
+        let fleet = scenarios::read_fleet(text, "fleet.yaml").expect("a good fleet");
+        let nodes = nodes
+            .iter()
+            .map(|(name, at)| (name.to_string(), vec![at.parse().expect("address")]))
+            .collect();
+        let mut answers = Answers::default();
+        let targets = ["gd-aliyun".to_string()];
+        answers.compare(
+            "gd-aliyun",
+            &fleet.cells["gd-aliyun"],
+            &targets,
+            "v1.36.2",
+            &nodes,
+        );
+        answers
+    }
+
+    #[test]
+    fn a_node_without_an_agent_is_named_and_another_cluster_refused() {
+        let whole = compared(&[("n1", "198.51.100.5"), ("n2", "198.51.100.6")]);
+        assert!(whole.not_cut.is_empty() && whole.refusals.is_empty());
+        let more = compared(&[("n1", "198.51.100.5"), ("gpu-1", "198.51.100.9")]);
+        assert_eq!(
+            more.not_cut,
+            ["gd-aliyun (target): not cut: node gpu-1 has no agent"]
+        );
+        assert!(more.refusals.is_empty());
+        for foreign in [&[("n1", "192.0.2.1")][..], &[]] {
+            let refusals = compared(foreign).refusals;
+            assert!(
+                refusals.len() == 1 && refusals[0].contains("right context"),
+                "{refusals:?}"
+            );
+        }
+    }
+}
