@@ -11,10 +11,10 @@ use std::time::Duration;
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::Node as ClusterNode;
 use kube::api::{Api, ListParams, PostParams};
 use kube::{Client, Config};
-use scenarios::fleet::{Cell, Fleet};
+use scenarios::fleet::{Cell, Fleet, Node};
 
 /// Of each question; a cell that takes longer to answer is not one to begin a drill with.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -54,7 +54,8 @@ pub async fn ask(fleet: &Fleet, targets: &[String]) -> Answers {
 }
 
 impl Answers {
-    /// The cluster's nodes against those of the fleet file, by address.
+    /// The cluster's nodes against those of the fleet file: by internal address, or by the name
+    /// `NODE.CELL`, which is also the one in an agent's certificate and tells two cells apart.
     ///
     /// A node without an agent is not cut. In the target the drill may go on: what the probes still
     /// reach there is seen by them and denies the pass. Not a single common node means another cluster.
@@ -66,14 +67,15 @@ impl Answers {
         version: &str,
         nodes: &BTreeMap<String, Vec<IpAddr>>,
     ) {
-        let has_agent = |addresses: &Vec<IpAddr>| {
+        let has_agent = |called: &str, addresses: &[IpAddr]| {
+            let own = |node: &Node| called == format!("{}.{name}", node.name);
             cell.nodes
                 .iter()
-                .any(|node| addresses.contains(&node.address))
+                .any(|node| own(node) || addresses.contains(&node.address))
         };
         let bare: Vec<&str> = nodes
             .iter()
-            .filter(|(_, addresses)| !has_agent(addresses))
+            .filter(|(called, addresses)| !has_agent(called, addresses))
             .map(|(node, _)| node.as_str())
             .collect();
         self.lines.push(format!(
@@ -88,7 +90,8 @@ impl Answers {
                 .collect();
             self.refusals.push(format!(
                 "{name}: no node of its cluster ({}) is a node of the fleet file; is this the \
-                 right context? Give the nodes their InternalIP as address",
+                 right context? Give the nodes their InternalIP as address, or call them \
+                 NODE.{name} in the cluster",
                 found.join(", ")
             ));
             return;
@@ -115,7 +118,9 @@ async fn ask_cell(
     let server = config.cluster_url.to_string();
     let client = client(config).map_err(|why| format!("{server}: {why}"))?;
     let version = answered(client.apiserver_version()).await.map_err(|why| {
-        format!("{server} did not tell its version: {why}; is it up, and the context right?")
+        format!(
+            "{server} did not tell its version: {why}; is it up, and are context and token right?"
+        )
     })?;
     for (verb, resource, namespace) in NEEDED {
         let allowed = may(&client, verb, resource, namespace).await;
@@ -135,7 +140,7 @@ async fn ask_cell(
             ));
         }
     }
-    let nodes: Api<Node> = Api::all(client);
+    let nodes: Api<ClusterNode> = Api::all(client);
     let nodes = answered(nodes.list(&ListParams::default()))
         .await
         .map_err(|why| format!("{server} did not list its nodes: {why}"))?;
@@ -151,9 +156,21 @@ fn client(config: Config) -> Result<Client, String> {
 
 async fn answered<T>(asked: impl Future<Output = kube::Result<T>>) -> Result<T, String> {
     match tokio::time::timeout(PATIENCE, asked).await {
-        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Ok(answer) => answer.map_err(|error| match error {
+            kube::Error::Api(status) => format!("{} {}", status.code, status.message),
+            error => told(&error),
+        }),
         Err(_) => Err(format!("no answer within {PATIENCE:?}")),
     }
+}
+
+/// An error with its causes: kube's own words leave out why a connection failed.
+fn told(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 async fn may(client: &Client, verb: &str, resource: &str, namespace: &str) -> Result<bool, String> {
@@ -174,7 +191,7 @@ async fn may(client: &Client, verb: &str, resource: &str, namespace: &str) -> Re
     Ok(answer.status.is_some_and(|status| status.allowed))
 }
 
-fn internal(node: Node) -> (String, Vec<IpAddr>) {
+fn internal(node: ClusterNode) -> (String, Vec<IpAddr>) {
     let addresses = node
         .status
         .and_then(|status| status.addresses)
@@ -219,7 +236,13 @@ mod tests {
             ["gd-aliyun (target): not cut: node gpu-1 has no agent"]
         );
         assert!(more.refusals.is_empty());
-        for foreign in [&[("n1", "192.0.2.1")][..], &[]] {
+        let named = compared(&[("n1.gd-aliyun", "192.0.2.1")]);
+        assert!(named.not_cut.is_empty() && named.refusals.is_empty());
+        for foreign in [
+            &[("n1.gd-aws", "192.0.2.1")][..],
+            &[("n1", "192.0.2.1")],
+            &[],
+        ] {
             let refusals = compared(foreign).refusals;
             assert!(
                 refusals.len() == 1 && refusals[0].contains("right context"),

@@ -24,6 +24,10 @@ const BODY_LIMIT: usize = 64 * 1024;
 /// Bytes of a wrong answer that are quoted.
 pub const QUOTED: usize = 200;
 
+/// Whether a line is the answer (`Some(true)`), comes before it (`None`), or shows that none will
+/// come (`Some(false)`).
+pub type Until = fn(&[u8]) -> Option<bool>;
+
 /// What is asked.
 #[derive(Clone, Debug)]
 pub struct Question {
@@ -31,9 +35,9 @@ pub struct Question {
     pub method: Method,
     pub body: Bytes,
     pub authorization: Option<HeaderValue>,
-    /// For an answer that does not end by itself: called with each line of a 200 until it says that
-    /// this line is the answer (`true`) or that none will come (`false`). The connection is lost.
-    pub until: Option<fn(&[u8]) -> Option<bool>>,
+    /// For an answer that does not end by itself: called with each line of a 200 until it decides.
+    /// The connection is lost.
+    pub until: Option<Until>,
 }
 
 /// How a server over TLS is spoken to.
@@ -291,10 +295,7 @@ async fn read(response: Response<Incoming>) -> Result<Reply, Outcome> {
 }
 
 /// Reads lines until one is the answer.
-async fn read_until(
-    mut response: Response<Incoming>,
-    until: fn(&[u8]) -> Option<bool>,
-) -> Result<Reply, Outcome> {
+async fn read_until(mut response: Response<Incoming>, until: Until) -> Result<Reply, Outcome> {
     let status = response.status().as_u16();
     let mut read: Vec<u8> = Vec::new();
     let quoted =

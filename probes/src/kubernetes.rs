@@ -31,7 +31,7 @@ use serde_json::Value;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use crate::http::{Question, Secure};
+use crate::http::{Question, Secure, Until};
 use crate::target::{Target, literal};
 
 const HTTPS_PORT: u16 = 443;
@@ -230,7 +230,7 @@ impl ApiServer {
     }
 
     pub fn question(&self, what: KubernetesQuestion) -> Question {
-        let (path, until): (_, Option<fn(&[u8]) -> Option<bool>>) = match what {
+        let (path, until): (_, Option<Until>) = match what {
             KubernetesQuestion::Ready => ("/readyz", None),
             KubernetesQuestion::List => (LIST, None),
             KubernetesQuestion::Watch => (WATCH, Some(initial_events_end)),

@@ -54,6 +54,8 @@ pub fn run(arguments: &PlanArguments) -> Result<u8, Failure> {
     output::say(&text(&prepared));
     let (live, clusters) = if arguments.live {
         let clusters = super::block_on(async { Ok(ask_clusters(&prepared).await) })?;
+        // Said before the agents are asked: they may not answer at all.
+        clusters.refusals.iter().for_each(|why| would_refuse(why));
         (Some(ask(&prepared)?), Some(clusters))
     } else {
         (None, None)
@@ -67,12 +69,10 @@ pub fn run(arguments: &PlanArguments) -> Result<u8, Failure> {
     let refusals = live
         .iter()
         .flat_map(|live| &live.refusals)
-        .chain(clusters.iter().flat_map(|clusters| &clusters.refusals))
         .chain(&too_short);
     let refusals: Vec<&String> = refusals.collect();
-    refusals
-        .iter()
-        .for_each(|why| output::say(&format!("would be refused: {why}")));
+    refusals.iter().for_each(|why| would_refuse(why));
+    let cluster_refuses = clusters.iter().any(|asked| !asked.refusals.is_empty());
     let report = Report {
         plan: &prepared.plan,
         too_short: too_short.clone(),
@@ -80,7 +80,15 @@ pub fn run(arguments: &PlanArguments) -> Result<u8, Failure> {
         kubernetes: clusters.as_ref(),
     };
     output::write_json(&arguments.json, &report)?;
-    Ok(if refusals.is_empty() { 0 } else { 3 })
+    Ok(if refusals.is_empty() && !cluster_refuses {
+        0
+    } else {
+        3
+    })
+}
+
+fn would_refuse(why: &str) {
+    output::say(&format!("would be refused: {why}"));
 }
 
 /// Asks the cells' API servers, if they have any, and says what they told; refuses nothing.

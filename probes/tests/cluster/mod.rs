@@ -1,4 +1,5 @@
 //! A real etcd and kube-apiserver in a network namespace of their own, for one test.
+#![allow(dead_code)] // each test binary uses some of it
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -102,6 +103,34 @@ impl Cluster {
         self.folder.path().join("kubeconfig")
     }
 
+    /// Registers a node as a kubelet would.
+    pub fn add_node(&self, name: &str, address: &str) {
+        let node = format!(
+            "{{\"apiVersion\":\"v1\",\"kind\":\"Node\",\"metadata\":{{\"name\":\"{name}\"}},\"status\":\
+             {{\"addresses\":[{{\"type\":\"InternalIP\",\"address\":\"{address}\"}}]}}}}"
+        );
+        let curl = [
+            "-skf",
+            "-o",
+            "/dev/null",
+            "-H",
+            "Authorization: Bearer secret",
+            "-H",
+            "Content-Type: application/json",
+            "--data",
+            &node,
+            "https://10.99.0.1:6443/api/v1/nodes",
+        ];
+        assert!(
+            Command::new("curl")
+                .args(curl)
+                .status()
+                .expect("curl")
+                .success(),
+            "{node}"
+        );
+    }
+
     pub fn stop_etcd(&self) {
         signal(&self.etcd, Signal::SIGSTOP);
     }
@@ -165,6 +194,7 @@ kind: Config
 clusters:
 - { name: here, cluster: { server: 'https://10.99.0.1:6443', certificate-authority: certs/apiserver.crt } }
 - { name: insecure, cluster: { server: 'https://10.99.0.1:6443', insecure-skip-tls-verify: true } }
+- { name: gone, cluster: { server: 'https://10.99.0.1:6444', insecure-skip-tls-verify: true } }
 - { name: foreign, cluster: { server: 'https://10.99.0.1:6443', certificate-authority: other.crt } }
 users:
 - { name: admin, user: { token: secret } }
@@ -172,6 +202,7 @@ users:
 - { name: nobody, user: { token: plain } }
 contexts:
 - { name: here, context: { cluster: here, user: admin } }
+- { name: gone, context: { cluster: gone, user: admin } }
 - { name: wrong-token, context: { cluster: insecure, user: wrong } }
 - { name: wrong-ca, context: { cluster: foreign, user: admin } }
 - { name: nobody, context: { cluster: here, user: nobody } }

@@ -203,21 +203,7 @@ fn check_cell(fleet: &Fleet, name: &str, cell: &Cell, places: &Places) -> Result
             ));
         }
     }
-    if let Some(access) = &cell.kubernetes {
-        let path = format!("{path}.kubernetes");
-        let empty = [
-            ("kubeconfig", access.kubeconfig.as_os_str().is_empty()),
-            ("context", access.context.is_empty()),
-        ];
-        if let Some((field, _)) = empty.iter().find(|(_, empty)| *empty) {
-            let path = format!("{path}.{field}");
-            return Err(
-                InputError::at_value(places, &path, "it is empty").with_hint(
-                    "write for instance kubernetes: { kubeconfig: admin.conf, context: eu-1 }",
-                ),
-            );
-        }
-    }
+    check_kubernetes(cell, &path, places)?;
     for (use_name, endpoint) in &cell.uses {
         if endpoint.port == 0 {
             let path = format!("{path}.uses.{use_name}.port");
@@ -229,6 +215,22 @@ fn check_cell(fleet: &Fleet, name: &str, cell: &Cell, places: &Places) -> Result
         }
     }
     Ok(())
+}
+
+fn check_kubernetes(cell: &Cell, path: &str, places: &Places) -> Result<(), InputError> {
+    let Some(access) = &cell.kubernetes else {
+        return Ok(());
+    };
+    let empty = [
+        ("kubeconfig", access.kubeconfig.as_os_str().is_empty()),
+        ("context", access.context.is_empty()),
+    ];
+    let Some((field, _)) = empty.iter().find(|(_, empty)| *empty) else {
+        return Ok(());
+    };
+    let path = format!("{path}.kubernetes.{field}");
+    let hint = "write for instance kubernetes: { kubeconfig: admin.conf, context: eu-1 }";
+    Err(InputError::at_value(places, &path, "it is empty").with_hint(hint))
 }
 
 /// Two nodes behind one agent would mean that one of them is never cut.
