@@ -140,7 +140,7 @@ pub struct LabArguments {
 
 #[derive(Args, Clone, Debug)]
 pub struct DemoArguments {
-    /// Cells of plain hosts (the only kind until Kubernetes cells exist).
+    /// Cells of plain hosts instead of Kubernetes clusters: up in half a second.
     #[arg(long)]
     pub plain: bool,
     /// Build the lab wrong on purpose, to see the drill fail.

@@ -31,19 +31,19 @@ const FRONT_PORT: u16 = 80;
 const PROBES: &str = "    api-ready:
       plane: control
       kubernetes: ready
-      rate: 5/s
+      rate: 33/s
       timeout: 1s
       slo: 500ms
     api-list:
       plane: control
       kubernetes: list
-      rate: 5/s
+      rate: 33/s
       timeout: 1s
       slo: 500ms
     api-watch:
       plane: control
       kubernetes: watch
-      rate: 5/s
+      rate: 33/s
       timeout: 1s
       slo: 500ms
 ";

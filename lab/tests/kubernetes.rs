@@ -81,7 +81,7 @@ fn a_cell_serves_from_pods_and_keeps_what_it_has() {
         &root,
         &[&by_file[..], &["get", "nodes", "--output", "name"]].concat(),
     );
-    assert_eq!(nodes.trim(), "node/n1");
+    assert_eq!(nodes.trim(), "node/n1.gd-aliyun");
 
     // An order outlives the pod that took it.
     let order = "POST /orders\n\n{\"id\":\"kept-1\"}";

@@ -41,9 +41,19 @@ struct LabList {
 }
 
 impl Lab {
+    /// Cells of plain hosts, for what needs no cluster.
     pub fn up(name: &str, flaws: &[&str]) -> Self {
+        Self::of_kind("plain", name, flaws)
+    }
+
+    /// Cells that are real Kubernetes clusters.
+    pub fn clusters(name: &str, flaws: &[&str]) -> Self {
+        Self::of_kind("kubernetes", name, flaws)
+    }
+
+    fn of_kind(kind: &str, name: &str, flaws: &[&str]) -> Self {
         let mut command = cellwall();
-        command.args(["lab", "up", "--name", name, "--kind", "plain"]);
+        command.args(["lab", "up", "--name", name, "--kind", kind]);
         for flaw in flaws {
             command.args(["--flaw", flaw]);
         }
@@ -82,6 +92,49 @@ impl Lab {
             .output()
             .expect("cellwall-lab runs")
     }
+}
+
+impl Lab {
+    /// Works on a thread that stands in a host's network namespace.
+    pub fn within<T: Send + 'static>(
+        &self,
+        host: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        let holder = self.status.holder_pid;
+        within(&format!("/proc/{holder}/root/run/netns/{host}"), work)
+    }
+
+    /// Works on a thread that stands in the network namespace of a pod, found by an argument of
+    /// its program and the worker it is on.
+    pub fn within_pod<T: Send + 'static>(
+        &self,
+        worker: &str,
+        argument: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        let group = format!("cellwall-lab-{}-", self.name);
+        let listing = std::fs::read_dir("/proc").expect("procfs").flatten();
+        let mut pods = listing.map(|entry| entry.path()).filter(|process| {
+            let read = |file: &str| std::fs::read(process.join(file)).unwrap_or_default();
+            let groups = String::from_utf8_lossy(&read("cgroup")).into_owned();
+            let command = String::from_utf8_lossy(&read("cmdline")).into_owned();
+            let on = groups.contains(&group) && groups.contains(&format!("/{worker}/"));
+            on && groups.contains("/kubepods/") && command.split('\0').any(|a| a == argument)
+        });
+        let pod = pods.next().expect("the pod runs");
+        within(&pod.join("ns/net").display().to_string(), work)
+    }
+}
+
+fn within<T: Send + 'static>(namespace: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let opened = std::fs::File::open(namespace);
+    let opened = opened.unwrap_or_else(|error| panic!("{namespace}: {error}"));
+    let thread = std::thread::spawn(move || {
+        nix::sched::setns(opened, nix::sched::CloneFlags::CLONE_NEWNET).expect("root may enter");
+        work()
+    });
+    thread.join().expect("the work in a namespace ends")
 }
 
 impl Drop for Lab {

@@ -18,7 +18,7 @@ use crate::output;
 /// The lab of the demo has a name of its own, so that it never meets a lab that is in use.
 const LAB: &str = "demo";
 const SCENARIO: &str = "black-hole-cloud";
-const WINDOW: &str = "20s";
+const WINDOW: &str = "30s";
 const RATE: &str = "50/s";
 
 #[derive(Serialize)]
@@ -33,11 +33,14 @@ struct Report {
 
 /// Exits as the drill did.
 pub fn run(arguments: &DemoArguments) -> Result<u8, Failure> {
-    let kind = if arguments.plain { "--plain: " } else { "" };
+    let (kind, cells) = match arguments.plain {
+        true => ("plain", "cells of plain hosts"),
+        false => ("kubernetes", "real Kubernetes clusters, one for each cloud"),
+    };
     output::say(&format!(
-        "{kind}a lab of plain hosts, {SCENARIO} with {WINDOW} windows at {RATE}"
+        "a lab of {cells}, {SCENARIO} with {WINDOW} windows at {RATE}"
     ));
-    let report = super::block_on(demo(arguments.flaw.as_deref()))?;
+    let report = super::block_on(demo(kind, arguments.flaw.as_deref()))?;
     output::say(&format!(
         "up {:.1} s, drill {:.1} s, down {:.1} s; exit code {}",
         report.up_seconds, report.drill_seconds, report.down_seconds, report.exit_code
@@ -46,12 +49,12 @@ pub fn run(arguments: &DemoArguments) -> Result<u8, Failure> {
     Ok(report.exit_code)
 }
 
-async fn demo(flaw: Option<&str>) -> Result<Report, Failure> {
+async fn demo(kind: &str, flaw: Option<&str>) -> Result<Report, Failure> {
     let mut signals = Signals::catch().map_err(Failure::Runtime)?;
     let folder = tempfile::tempdir().map_err(Failure::Runtime)?;
     hand_over(folder.path()).map_err(Failure::Runtime)?;
     let lab = labs::binary();
-    let mut up = vec!["up", "--name", LAB, "--kind", "plain"];
+    let mut up = vec!["up", "--name", LAB, "--kind", kind];
     if let Some(flaw) = flaw {
         up.extend(["--flaw", flaw]);
     }

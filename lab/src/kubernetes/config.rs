@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::WORKER;
 use super::node::Worker;
 use crate::error::{Error, Result};
 
@@ -105,11 +104,12 @@ fn kube_proxy(worker: &Worker) -> String {
         "apiVersion: kubeproxy.config.k8s.io/v1alpha1\n\
          kind: KubeProxyConfiguration\n\
          mode: nftables\n\
-         hostnameOverride: {WORKER}\n\
+         hostnameOverride: {}\n\
          clusterCIDR: \"{},{}\"\n\
          clientConnection: {{ kubeconfig: {} }}\n\
          conntrack: {{ maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s \
          }}\n",
+        worker.namespace,
         worker.pods[0],
         worker.pods[1],
         worker.file("kubeconfig").display(),

@@ -15,7 +15,6 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
 use serde::{Deserialize, Serialize};
 
-use super::WORKER;
 use super::config::{self, SOCKET};
 use crate::error::{Error, Result};
 
@@ -33,7 +32,7 @@ pub struct Worker {
     pub directory: PathBuf,
     /// The lab's own directory.
     pub lab: PathBuf,
-    /// `NODE.CELL`.
+    /// `NODE.CELL`, here and as the name of the node in its cluster.
     pub namespace: String,
     /// IPv4 first, then IPv6, here and below.
     pub inside: Vec<IpAddr>,
@@ -232,7 +231,7 @@ impl Part {
             format!("--kubeconfig={}", file("kubeconfig")),
             format!("--root-dir={}", file("kubelet")),
             format!("--cert-dir={}", file("kubelet-keys")),
-            format!("--hostname-override={WORKER}"),
+            format!("--hostname-override={}", worker.namespace),
             format!("--node-ip={}", addresses.join(",")),
         ];
         Part::new(worker, "kubelet", &worker.kubelet, &arguments)
