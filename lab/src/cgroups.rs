@@ -11,6 +11,9 @@ use crate::error::{Error, Result};
 
 const ROOT: &str = "/sys/fs/cgroup";
 const PROCESSES: &str = "cgroup.procs";
+const CONTROLLERS: &str = "cgroup.controllers";
+const GIVEN: &str = "cgroup.subtree_control";
+const LEAF: &str = "worker";
 /// A group of which the last process was just reaped may still be busy for a moment.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -39,30 +42,67 @@ fn hierarchies() -> Vec<PathBuf> {
         .collect()
 }
 
-/// Makes the group `LAB/NODE` in every hierarchy and moves the calling process into it.
+/// Makes the group `LAB/NODE` in every hierarchy and moves the calling process into it; where there
+/// is only cgroup v2, into a leaf of it, because a group whose controllers are given to groups below
+/// holds no process itself (cgroups(7), "no internal processes").
 pub fn join(lab: &str, node: &str) -> Result<()> {
-    for hierarchy in hierarchies() {
+    let all = hierarchies();
+    let only_v2 = all.len() == 1 && all[0].join(CONTROLLERS).exists();
+    for hierarchy in all {
         let mut group = hierarchy;
-        let v2 = group.join("cgroup.controllers").exists();
         for part in [lab, node] {
+            if only_v2 {
+                give_controllers(&group)?;
+            }
             let above = group.clone();
             group.push(part);
-            match fs::create_dir(&group) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                other => other.map_err(Error::file("make", &group))?,
-            }
-            // A cpuset without processors takes no process (cpuset(7)).
-            for file in ["cpuset.cpus", "cpuset.mems"] {
-                if let Ok(inherited) = fs::read_to_string(above.join(file))
-                    && !v2
-                {
-                    let own = group.join(file);
-                    fs::write(&own, inherited).map_err(Error::file("set", &own))?;
-                }
-            }
+            make(&group)?;
+            inherit_cpuset(&above, &group)?;
+        }
+        if only_v2 {
+            give_controllers(&group)?;
+            group.push(LEAF);
+            make(&group)?;
         }
         let processes = group.join(PROCESSES);
         fs::write(&processes, "0").map_err(Error::file("join", &processes))?;
+    }
+    Ok(())
+}
+
+fn make(group: &Path) -> Result<()> {
+    match fs::create_dir(group) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other.map_err(Error::file("make", group)),
+    }
+}
+
+/// A cpuset of cgroup v1 without processors takes no process (cpuset(7)); v2 inherits by itself.
+fn inherit_cpuset(above: &Path, group: &Path) -> Result<()> {
+    if group.join(CONTROLLERS).exists() {
+        return Ok(());
+    }
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        if let Ok(inherited) = fs::read_to_string(above.join(file)) {
+            let own = group.join(file);
+            fs::write(&own, inherited).map_err(Error::file("set", &own))?;
+        }
+    }
+    Ok(())
+}
+
+/// Lets the groups below have what this one has (cgroup v2).
+fn give_controllers(group: &Path) -> Result<()> {
+    let read = |file: &str| {
+        let path = group.join(file);
+        fs::read_to_string(&path).map_err(Error::file("read", path))
+    };
+    let given = read(GIVEN)?;
+    for controller in read(CONTROLLERS)?.split_whitespace() {
+        if !given.split_whitespace().any(|one| one == controller) {
+            let path = group.join(GIVEN);
+            fs::write(&path, format!("+{controller}")).map_err(Error::file("set", path))?;
+        }
     }
     Ok(())
 }

@@ -202,6 +202,7 @@ fn control_plane(cell: &CellLayout, place: &Place) -> Result<Vec<Service>> {
     let etcd_arguments = vec![
         format!("--data-dir={}", files.join("etcd").display()),
         format!("--listen-client-urls=http://{etcd}"),
+        format!("--advertise-client-urls=http://{etcd}"),
         // What is in it dies with the lab.
         "--unsafe-no-fsync".to_string(),
     ];

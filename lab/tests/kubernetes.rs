@@ -83,20 +83,22 @@ fn a_cell_serves_from_pods_and_keeps_what_it_has() {
     );
     assert_eq!(nodes.trim(), "node/n1.gd-aliyun");
 
-    // An order outlives the pod that took it.
+    an_order_outlives_the_pod_that_took_it(&root);
+    prices_are_the_last_good_ones(&root);
+    std::fs::remove_file(&file).unwrap();
+}
+
+fn an_order_outlives_the_pod_that_took_it(root: &TestRoot) {
     let order = "POST /orders\n\n{\"id\":\"kept-1\"}";
     assert_eq!(
         root.request(SHOP, order).map(|(status, _)| status),
         Some(201)
     );
-    kubectl(&root, &["delete", "pod", "store-0", "--wait"]);
+    kubectl(root, &["delete", "pod", "store-0", "--wait"]);
     eventually("the order is read again", PATIENCE, || {
         root.request(SHOP, "GET /orders/kept-1")
             .is_some_and(|(status, _)| status == 200)
     });
-
-    prices_are_the_last_good_ones(&root);
-    std::fs::remove_file(&file).unwrap();
 }
 
 fn prices_are_the_last_good_ones(root: &TestRoot) {

@@ -16,7 +16,7 @@ func newEtcdCommand() *cobra.Command {
 	config := embed.NewConfig()
 	// The zero that NewConfig leaves here logs every request as a slow one.
 	config.WarningUnaryRequestDuration = 500 * time.Millisecond
-	var client, peer string
+	var client, advertised, peer string
 	command := &cobra.Command{
 		Use:           "etcd",
 		Args:          cobra.NoArgs,
@@ -27,11 +27,15 @@ func newEtcdCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			advertisedURL, err := url.Parse(advertised)
+			if err != nil {
+				return err
+			}
 			peerURL, err := url.Parse(peer)
 			if err != nil {
 				return err
 			}
-			config.ListenClientUrls, config.AdvertiseClientUrls = []url.URL{*clientURL}, []url.URL{*clientURL}
+			config.ListenClientUrls, config.AdvertiseClientUrls = []url.URL{*clientURL}, []url.URL{*advertisedURL}
 			config.ListenPeerUrls, config.AdvertisePeerUrls = []url.URL{*peerURL}, []url.URL{*peerURL}
 			config.InitialCluster = config.InitialClusterFromName(config.Name)
 			return serveEtcd(config)
@@ -42,6 +46,7 @@ func newEtcdCommand() *cobra.Command {
 	flags.BoolVar(&config.UnsafeNoFsync, "unsafe-no-fsync", false, "do not wait for the disk")
 	flags.StringVar(&config.LogLevel, "log-level", "warn", "debug, info, warn or error")
 	flags.StringVar(&client, "listen-client-urls", "http://127.0.0.1:2379", "URL that clients use")
+	flags.StringVar(&advertised, "advertise-client-urls", "http://127.0.0.1:2379", "URL that clients are told")
 	flags.StringVar(&peer, "listen-peer-urls", "http://127.0.0.1:2380", "URL that peers would use")
 	return command
 }
