@@ -2,14 +2,19 @@
 
 pub mod firewall;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use scenarios::change::Change;
 use serde::{Deserialize, Serialize};
 
 use crate::journal::Permit;
+use crate::kernel::namespaces::{Namespace, NamespaceId};
 use crate::kernel::netlink;
 use crate::kernel::nft::{Gate, Nft};
+use crate::pods;
+
+pub use firewall::Directions;
 
 /// Everything of ours in the kernel has a name that begins so.
 pub const OURS: &str = "cellwall_";
@@ -17,11 +22,54 @@ pub const OURS: &str = "cellwall_";
 /// What changes work with.
 pub struct Hands {
     pub nft: Nft,
+    /// Pods whose own nftables are worked on. They live at least as long as they are here.
+    inside: BTreeMap<NamespaceId, (Namespace, Nft)>,
 }
 
 impl Hands {
     pub fn open() -> Result<Self, netlink::Error> {
-        Ok(Self { nft: Nft::open()? })
+        Ok(Self {
+            nft: Nft::open()?,
+            inside: BTreeMap::new(),
+        })
+    }
+
+    /// Opens a pod's nftables, to be had from [`Self::nft_of`] until [`Self::leave_pods`].
+    pub fn enter(&mut self, pod: &Namespace) -> Result<(), netlink::Error> {
+        if !self.inside.contains_key(&pod.id) {
+            let again = pod.again().map_err(netlink::Error::Open)?;
+            let nft = again.run(Nft::open).map_err(netlink::Error::Open)??;
+            self.inside.insert(pod.id, (again, nft));
+        }
+        Ok(())
+    }
+
+    /// The host's nftables (none), or those of a pod that was entered.
+    pub fn nft_of(&mut self, place: Option<NamespaceId>) -> Option<&mut Nft> {
+        match place {
+            None => Some(&mut self.nft),
+            Some(id) => self.inside.get_mut(&id).map(|(_, nft)| nft),
+        }
+    }
+
+    pub fn inside(&self, id: NamespaceId) -> Option<&Namespace> {
+        self.inside.get(&id).map(|(namespace, _)| namespace)
+    }
+
+    /// The nftables of a pod, entered if some process still is in it.
+    fn found(&mut self, id: NamespaceId) -> Result<Option<&mut Nft>, Error> {
+        if !self.inside.contains_key(&id) {
+            match pods::find(id).map_err(Error::Pods)? {
+                Some(namespace) => self.enter(&namespace).map_err(Error::Look)?,
+                None => return Ok(None),
+            }
+        }
+        Ok(self.nft_of(Some(id)))
+    }
+
+    /// Closes the sockets in pods; the kernel deletes whatever tables they still own.
+    pub fn leave_pods(&mut self) {
+        self.inside.clear();
     }
 }
 
@@ -46,8 +94,12 @@ pub struct Management {
 pub enum Error {
     #[error("cannot list the network devices: {0}; this cut was not put in force")]
     Devices(std::io::Error),
-    #[error("cannot look at the host's nftables: {0}")]
+    #[error("cannot look at the nftables of the host or a pod: {0}")]
     Look(#[source] netlink::Error),
+    #[error("cannot look for pods: {0}")]
+    Pods(std::io::Error),
+    #[error("cannot look into the pods: {0}")]
+    LookAtPods(#[from] pods::Error),
     #[error("{0} is there already; nothing was altered; end its holder or delete it first")]
     Taken(String),
     #[error("cannot load the inert tables: {0}; no packet was touched")]
@@ -161,6 +213,16 @@ impl Undo {
     }
 }
 
+/// What of a packet's way a change cuts, and so has to be proven by a canary.
+pub fn directions(change: &Change) -> Directions {
+    match change {
+        Change::Firewall(cut) => Directions {
+            ingress: cut.direction.ingress(),
+            egress: cut.direction.egress(),
+        },
+    }
+}
+
 /// What is altered, in words.
 pub fn summary(change: &Change) -> String {
     match change {
@@ -168,9 +230,23 @@ pub fn summary(change: &Change) -> String {
     }
 }
 
-/// Everything of ours that the kernel holds now, in words.
+/// Everything of ours that the kernel holds now, at the host and in its pods, in words.
 pub fn scan(hands: &mut Hands) -> Result<Vec<String>, Error> {
-    let tables = hands.nft.tables().map_err(Error::Look)?;
+    let mut words = ours(&mut hands.nft)?;
+    for pod in pods::look()?.attached {
+        let nft = pod.namespace.run(Nft::open).map_err(Error::Pods)?;
+        let found = ours(&mut nft.map_err(Error::Look)?)?;
+        words.extend(
+            found
+                .iter()
+                .map(|table| format!("{table} in pod {}", pod.name)),
+        );
+    }
+    Ok(words)
+}
+
+fn ours(nft: &mut Nft) -> Result<Vec<String>, Error> {
+    let tables = nft.tables().map_err(Error::Look)?;
     Ok(tables
         .iter()
         .filter(|t| t.name.starts_with(OURS))

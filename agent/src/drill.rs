@@ -8,12 +8,14 @@ use scenarios::change::Change;
 use scenarios::plan::Plan;
 use wire::Claim;
 
-use crate::boottime::{Boottime, boot_id, spin_until};
-use crate::changes::{self, Hands, Management, Place, Undo};
+use crate::boottime::{Boottime, spin_until};
+use crate::canary::{self, Proof};
+use crate::changes::{self, Hands, Undo};
 use crate::guardian::Guardian;
 use crate::guards::Identity;
 use crate::journal::{self, Intent, Journal, Permit, Record};
 use crate::kernel::nft::Gate;
+use crate::pods;
 use crate::revert::{self, Outcome};
 
 /// A fire that arrives later than this before its instant is refused: not all agents would make it.
@@ -51,6 +53,10 @@ pub enum Error {
         cause: changes::Error,
         after: String,
     },
+    #[error("{0}")]
+    Pods(pods::Error),
+    #[error("{cause}; {after}")]
+    Canary { cause: canary::Error, after: String },
     #[error("T is {ahead_ms} ms ahead; it must be 50 ms to 10 s; the drill stays armed")]
     Instant { ahead_ms: i128 },
     #[error("the fire could not be journaled ({0}); the drill stays armed")]
@@ -65,6 +71,8 @@ pub struct Order {
     pub claim: Claim,
     /// How long it may stay armed without being fired.
     pub armed_most: Duration,
+    /// Whether tables may be loaded in the namespaces of pods.
+    pub pod_namespaces: bool,
 }
 
 /// One change of one step, with where it stands.
@@ -103,6 +111,7 @@ struct Held {
 pub struct Armed {
     held: Held,
     expires: Boottime,
+    proof: Proof,
 }
 
 pub struct Firing {
@@ -122,8 +131,8 @@ pub struct Reverted {
 }
 
 impl Armed {
-    /// Captures, journals every undo, and only then loads what is inert. On an error nothing is left,
-    /// or the error says what.
+    /// Captures, journals every undo, proves by canaries that the cut will hold, and only then loads
+    /// what is inert. On an error nothing is left, or the error says what.
     pub fn arm(
         order: Order,
         me: &Identity,
@@ -134,10 +143,12 @@ impl Armed {
     ) -> Result<Self, Error> {
         let lease = Duration::from_millis(order.plan.lease_ms);
         let expires = Boottime::now().plus(order.armed_most);
-        let prepared = capture_all(&order, me, port, hands).and_then(|(work, intents)| {
-            Ok((open(&order, expires, directory, &intents)?, work, intents))
+        let prepared = capture_all(&order, me, port, hands).and_then(|(work, mut intents)| {
+            let canary = Canary::prepare(&order, me, port, &mut intents)?;
+            let opened = open(&order, expires, directory, &intents)?;
+            Ok((opened, work, intents, canary))
         });
-        let ((journal, permit), work, intents) = match prepared {
+        let ((journal, permit), work, intents, canary) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
                 guardian.dismiss();
@@ -157,6 +168,22 @@ impl Armed {
             ends_after: Duration::from_millis(order.plan.ends_ms()),
             gaps: BTreeSet::new(),
         };
+        let proof = match canary.map(|canary| held.prove(&canary, hands)).transpose() {
+            Ok(proof) => proof.unwrap_or_default(),
+            Err(Unproven::Canary(cause)) => {
+                let over = held.revert(hands, "the canary refused");
+                let after = match over.outcome.clean() {
+                    true => "nothing was altered".to_owned(),
+                    false => describe(&over.outcome),
+                };
+                return Err(Error::Canary { cause, after });
+            }
+            Err(Unproven::Journal(cause)) => {
+                let drill = held.drill.clone();
+                held.revert(hands, "the journal failed");
+                return Err(Error::Journal { drill, cause });
+            }
+        };
         if let Err((step, cause)) = held.load(hands) {
             let drill = held.drill.clone();
             let over = held.revert(hands, "arm failed");
@@ -169,7 +196,16 @@ impl Armed {
             });
         }
         held.lease_ends = Boottime::now().plus(lease); // loading 60,000 prefixes takes its time
-        Ok(Self { held, expires })
+        Ok(Self {
+            held,
+            expires,
+            proof,
+        })
+    }
+
+    /// What the canaries have proven.
+    pub fn proof(&self) -> &Proof {
+        &self.proof
     }
 
     /// Journals the deadline. From here on the drill acts at `at` by itself.
@@ -403,72 +439,6 @@ impl Held {
     }
 }
 
-/// Puts every undo on disk.
-fn open(
-    order: &Order,
-    expires: Boottime,
-    directory: &Path,
-    intents: &[Intent],
-) -> Result<(Journal, Permit), Error> {
-    let drill = order.drill.clone();
-    let boot_id = boot_id().map_err(|cause| Error::BootId {
-        drill: drill.clone(),
-        cause,
-    })?;
-    let armed = journal::Armed {
-        format: journal::FORMAT,
-        drill: drill.clone(),
-        conductor: order.claim.conductor.clone(),
-        plan_sha256: order.plan_sha256.clone(),
-        boot_id,
-        expires,
-    };
-    Journal::create(directory, armed, intents).map_err(|cause| Error::Journal { drill, cause })
-}
-
-fn capture_all(
-    order: &Order,
-    me: &Identity,
-    port: u16,
-    hands: &mut Hands,
-) -> Result<(Vec<Work>, Vec<Intent>), Error> {
-    let management = Management {
-        operator: order.plan.operator.clone(),
-        port,
-    };
-    let mut work = Vec::new();
-    let mut intents = Vec::new();
-    for (index, (step, change)) in (0..).zip(order.plan.changes_for(&me.cell, &me.node)) {
-        let place = Place {
-            drill: order.drill.clone(),
-            step: step.id,
-            index,
-        };
-        let undo = changes::capture(change, hands, &place, &management).map_err(|cause| {
-            Error::Capture {
-                drill: order.drill.clone(),
-                step: step.id,
-                cause,
-            }
-        })?;
-        intents.push(Intent {
-            step: step.id,
-            index,
-            change: change.kind().to_owned(),
-            undo: undo.clone(),
-        });
-        work.push(Work {
-            index,
-            starts: Duration::from_millis(step.at_ms),
-            ends: Duration::from_millis(step.ends_ms()),
-            change: change.clone(),
-            undo,
-            stage: Stage::Waiting,
-        });
-    }
-    Ok((work, intents))
-}
-
 /// The state of the host after a revert, for error texts.
 pub fn describe(outcome: &Outcome) -> String {
     if outcome.clean() {
@@ -477,6 +447,9 @@ pub fn describe(outcome: &Outcome) -> String {
         format!("left on the host: {}", outcome.residue.join("; "))
     }
 }
+
+mod prepare;
+use prepare::{Canary, Unproven, capture_all, open};
 
 #[cfg(test)]
 mod tests;

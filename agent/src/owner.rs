@@ -7,6 +7,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use wire::{Claim, Event, State};
 
 use crate::boottime::{Boottime, sleep_until};
+use crate::canary::Proof;
 use crate::changes::Hands;
 use crate::drill::{self, Armed, Drill, Firing, Order, Reverted, describe};
 use crate::guardian::{self, Guardian};
@@ -16,7 +17,8 @@ use crate::revert::{self, Outcome, take_over_all};
 
 /// Everything that only this task may do.
 pub enum Request {
-    Arm(Box<Order>, Reply<()>),
+    /// Answered with what the canaries proved.
+    Arm(Box<Order>, Reply<Proof>),
     /// Drill, T; answered with the deadline.
     Fire(String, Boottime, Reply<Boottime>),
     Renew(String, Reply<()>),
@@ -262,7 +264,7 @@ impl Owner {
         }
     }
 
-    async fn arm(&mut self, order: Order) -> Result<(), Refusal> {
+    async fn arm(&mut self, order: Order) -> Result<Proof, Refusal> {
         if let Some((held, state)) = self.slot.drill() {
             let drill = held.name().to_owned();
             let conductor = held.claim().conductor.clone();
@@ -305,9 +307,10 @@ impl Owner {
             guardian,
             &mut self.hands,
         )?;
+        let proof = armed.proof().clone();
         self.slot = Slot::Armed(armed);
         self.show(State::Armed, "arm");
-        Ok(())
+        Ok(proof)
     }
 
     fn fire(&mut self, drill: &str, at: Boottime) -> Result<Boottime, Refusal> {

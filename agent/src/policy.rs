@@ -20,6 +20,10 @@ pub struct Policy {
     pub cells: usize,
     #[serde(default)]
     pub protected: Protected,
+    /// Whether a pod whose packets do not pass the host's nftables may be cut by tables in its own
+    /// network namespace.
+    #[serde(default = "yes")]
+    pub pod_namespaces: bool,
     /// Common names of the client certificates that may call.
     pub clients: Vec<String>,
 }
@@ -71,6 +75,10 @@ impl Policy {
     }
 }
 
+fn yes() -> bool {
+    true
+}
+
 fn one() -> usize {
     1
 }
@@ -110,6 +118,9 @@ mod tests {
     fn the_budget_is_one_cell_unless_said() {
         let policy = read("allow: [firewall]\nlongest: 1h\nclients: [c]\n").unwrap();
         assert_eq!(policy.cells, 1);
+        assert!(policy.pod_namespaces, "allowed unless said");
+        let strict = "allow: []\nlongest: 1h\nclients: []\npod_namespaces: false\n";
+        assert!(!read(strict).unwrap().pod_namespaces);
     }
 
     #[test]

@@ -83,6 +83,8 @@ pub fn revert(
             tracing::warn!(%drill, %error, "undone without its journal");
         }
     }
+    // Before the scan: what an undo left in a pod goes with the socket that owns it.
+    hands.leave_pods();
     let mut outcome = Outcome::scan(hands);
     let left = outcome
         .residue

@@ -19,6 +19,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::boottime::{Boottime, boot_id};
 use crate::changes;
+use crate::datapath::{self, Watcher};
 use crate::drill::{Error as DrillError, Order};
 use crate::guards::{self, Identity};
 use crate::owner::{Handle, Refusal, Request as Ask};
@@ -34,6 +35,7 @@ pub struct Service {
     /// As last read: reverting must not depend on a file that someone is editing.
     last_policy: Mutex<Option<Policy>>,
     owner: Handle,
+    datapath: Watcher,
 }
 
 impl Service {
@@ -43,6 +45,7 @@ impl Service {
             policy_file,
             last_policy: Mutex::new(None),
             owner,
+            datapath: Watcher::begin(),
         };
         let _ = service.read_policy();
         service
@@ -147,6 +150,7 @@ impl Agent for Service {
     ) -> Result<Response<StatusReply>, Status> {
         let policy = self.read_policy();
         self.caller(&request, request.get_ref().protocol, &policy, true)?;
+        let datapath = self.datapath.report();
         let now = self.owner.snapshot.borrow().clone();
         let left = |until: Option<Boottime>| {
             until.map_or(0, |until| {
@@ -172,6 +176,7 @@ impl Agent for Service {
                 .map(|error| error.to_string())
                 .unwrap_or_default(),
             residue: now.residue,
+            datapath: Some(datapath),
             boottime_ns: Boottime::now().0, // last, so that the offset is measured well
         }))
     }
@@ -181,7 +186,11 @@ impl Agent for Service {
         self.caller(&request, request.get_ref().protocol, &policy, true)?;
         let (plan, refusals) = self.checked(&request.get_ref().plan, &policy).await;
         let changes = plan.map(|plan| self.planned(&plan)).unwrap_or_default();
-        Ok(Response::new(PlanReply { changes, refusals }))
+        Ok(Response::new(PlanReply {
+            changes,
+            refusals,
+            datapath: Some(self.datapath.report()),
+        }))
     }
 
     async fn arm(&self, request: Request<ArmRequest>) -> Result<Response<ArmReply>, Status> {
@@ -206,14 +215,16 @@ impl Agent for Service {
             return Err(refuse("the plan is not the one that its SHA-256 names"));
         }
         let armed_most = policy.longest;
+        let pod_namespaces = policy.pod_namespaces;
         let (plan, refusals) = self.checked(&request.plan, &Ok(policy)).await;
         let plan = match plan {
             Some(plan) if refusals.is_empty() => plan,
             _ => return Err(refuse(&refusals.join("; "))),
         };
-        let reply = ArmReply {
+        let mut reply = ArmReply {
             changes: self.planned(&plan),
             lease_ms: plan.lease_ms,
+            ..ArmReply::default()
         };
         let plan_sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         let order = Order {
@@ -222,11 +233,16 @@ impl Agent for Service {
             plan_sha256,
             claim,
             armed_most,
+            pod_namespaces,
         };
-        self.owner
-            .ask(|reply| Ask::Arm(Box::new(order), reply))
-            .await
-            .map_err(status)?;
+        let arm = self.owner.ask(|reply| Ask::Arm(Box::new(order), reply));
+        let proof = arm.await.map_err(status)?;
+        reply.ways = datapath::ways(&proof);
+        for change in &mut reply.changes {
+            change.summary = format!("{} ({})", change.summary, reply.ways.join("; "));
+        }
+        self.datapath.proved(proof);
+        reply.datapath = Some(self.datapath.report());
         Ok(Response::new(reply))
     }
 

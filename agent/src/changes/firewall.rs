@@ -4,6 +4,8 @@
 //! established, own and forwarded packets are lost alike. Egress is lost at the devices (netdev
 //! egress), because a drop in the output hook tells the local sender. ARP and ICMPv6 133-137 pass.
 
+use std::collections::BTreeSet;
+use std::io;
 use std::net::IpAddr;
 
 use scenarios::change::{FirewallCut, Peers};
@@ -12,20 +14,22 @@ use serde::{Deserialize, Serialize};
 use super::{Error, Hands, Management, OURS, Place, Reversible};
 use crate::journal::Permit;
 use crate::kernel::devices;
+use crate::kernel::namespaces::NamespaceId;
 use crate::kernel::nft::{
-    Cmp, DEVICES_PER_CHAIN, Expression, Family, Field, Gate, Hook, Meta, SetKind, Table,
+    Cmp, DEVICES_PER_CHAIN, Expression, Family, Field, Gate, Hook, Meta, Nft, SetKind, Table,
     Transaction, Verdict,
 };
+use crate::pods::PodId;
 
 /// Before conntrack (-200), raw (-300) and defragmentation (-400).
-const PRIORITY: i32 = -450;
-const GATE: &str = "gate";
+pub const INGRESS_PRIORITY: i32 = -450;
+pub const GATE: &str = "gate";
 const PEERS_4: &str = "peers4";
 const PEERS_6: &str = "peers6";
 const INGRESS: &str = "ingress";
 
-const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
-const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
+pub const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
+pub const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
 const TCP: [u8; 1] = [6];
 const ICMPV6: [u8; 1] = [58];
 /// Router and neighbour discovery (RFC 4861): 133 to 137.
@@ -42,9 +46,41 @@ pub struct Undo {
     /// are there at a renewal or at the end of the step are named in `gaps` of the REVERTED event.
     pub devices: Vec<String>,
     pub management: Management,
+    /// Pods that have the same tables in their own namespace, because their packets do not pass the
+    /// host's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inside: Vec<PodId>,
+}
+
+/// Which ways of a packet are cut.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Directions {
+    pub ingress: bool,
+    pub egress: bool,
 }
 
 impl Undo {
+    /// Of a canary: its tables anywhere, whether they were ever loaded or not.
+    pub fn of_canary(table: &str, management: Management, inside: Vec<PodId>) -> Self {
+        let families = [Family::Inet, Family::Netdev];
+        let tables = families.map(|family| Table {
+            family,
+            name: table.to_owned(),
+        });
+        Self {
+            tables: tables.into(),
+            devices: Vec::new(),
+            management,
+            inside,
+        }
+    }
+
+    /// The host first, then the pods.
+    fn places(&self) -> Vec<Option<NamespaceId>> {
+        let pods = self.inside.iter().map(|pod| Some(pod.namespace));
+        std::iter::once(None).chain(pods).collect()
+    }
+
     fn table(&self, family: Family) -> Option<&Table> {
         self.tables.iter().find(|table| table.family == family)
     }
@@ -85,27 +121,18 @@ impl Reversible for FirewallCut {
                 tables,
                 devices: pinned,
                 management: management.clone(),
+                inside: Vec::new(),
             }),
         }
     }
 
     fn load(&self, undo: &Undo, hands: &mut Hands, permit: &Permit) -> Result<(), Error> {
-        let mut transaction = Transaction::default();
-        let mut id = 0;
-        for table in &undo.tables {
-            transaction.add_owned_table(table);
-            for (set, kind) in [
-                (PEERS_4, SetKind::Prefixes4),
-                (PEERS_6, SetKind::Prefixes6),
-                (GATE, SetKind::Gate),
-            ] {
-                id += 1;
-                transaction.add_set(table, set, kind, id);
+        for place in undo.places() {
+            if let Some(nft) = hands.nft_of(place) {
+                nft.commit(inert(self, undo), permit).map_err(Error::Load)?;
             }
-            transaction.add_prefixes(table, PEERS_4, self.peers.prefixes(), false);
-            transaction.add_prefixes(table, PEERS_6, self.peers.prefixes(), true);
         }
-        hands.nft.commit(transaction, permit).map_err(Error::Load)
+        Ok(())
     }
 
     fn apply(
@@ -115,54 +142,60 @@ impl Reversible for FirewallCut {
         gate: Gate,
         permit: &Permit,
     ) -> Result<(), Error> {
-        // A pinned device that went away (a pod that ended) must not make the whole batch fail.
-        let present = devices::without_loopback().map_err(Error::Devices)?;
-        let mut still: Vec<String> = undo.devices.clone();
-        still.retain(|device| present.contains(device));
-        let transaction = fire(self, undo, &still, gate);
-        hands.nft.commit(transaction, permit).map_err(Error::Apply)
+        for place in undo.places() {
+            let present = devices_of(place, hands).map_err(Error::Devices)?;
+            let devices: Vec<String> = match place {
+                // A pinned device that went away (a pod that ended) must not make the batch fail.
+                None => undo
+                    .devices
+                    .iter()
+                    .filter(|d| present.contains(*d))
+                    .cloned()
+                    .collect(),
+                Some(_) => present.into_iter().collect(),
+            };
+            let Some(nft) = hands.nft_of(place) else {
+                continue; // a pod that has ended
+            };
+            let transaction = fire(self, undo, &devices, gate);
+            nft.commit(transaction, permit).map_err(Error::Apply)?;
+        }
+        Ok(())
     }
 
     fn renew(undo: &Undo, hands: &mut Hands, gate: Gate, permit: &Permit) -> Result<(), Error> {
-        let mut transaction = Transaction::default();
-        for table in &undo.tables {
-            transaction.delete_gate(table, GATE);
-            transaction.add_gate(table, GATE, gate);
-        }
-        hands.nft.commit(transaction, permit).map_err(|error| {
-            if error.is_missing() {
-                Error::GateClosed
-            } else {
-                Error::Renew(error)
+        for place in undo.places() {
+            let Some(nft) = hands.nft_of(place) else {
+                continue;
+            };
+            let mut transaction = Transaction::default();
+            for table in &undo.tables {
+                transaction.delete_gate(table, GATE);
+                transaction.add_gate(table, GATE, gate);
             }
-        })
+            nft.commit(transaction, permit).map_err(|error| {
+                if error.is_missing() {
+                    Error::GateClosed
+                } else {
+                    Error::Renew(error)
+                }
+            })?;
+        }
+        Ok(())
     }
 
     fn undo(undo: &Undo, hands: &mut Hands, permit: &Permit) -> Result<(), Error> {
-        let seen = hands.nft.tables().map_err(Error::Look)?;
-        let there = |table: &&Table| seen.iter().any(|seen| seen.is(table));
-        let ours: Vec<&Table> = undo.tables.iter().filter(there).collect();
-        let mut together = Transaction::default();
-        ours.iter().for_each(|table| together.delete_table(table));
-        if hands.nft.commit(together, permit).is_ok() {
-            return Ok(());
+        let mut failed = Ok(());
+        for pod in &undo.inside {
+            // A namespace that nobody is in any more took its tables with it.
+            let gone = match hands.found(pod.namespace) {
+                Ok(Some(nft)) => delete(&undo.tables, nft, permit),
+                Ok(None) => Ok(()),
+                Err(error) => Err(error),
+            };
+            failed = failed.and(gone);
         }
-        // One of them cannot go: let the others go.
-        let mut failed = None;
-        for table in ours {
-            let mut alone = Transaction::default();
-            alone.delete_table(table);
-            match hands.nft.commit(alone, permit) {
-                Err(cause) if !cause.is_missing() => {
-                    failed = Some(Error::Undo {
-                        table: table.to_string(),
-                        cause,
-                    });
-                }
-                _ => {}
-            }
-        }
-        failed.map_or(Ok(()), Err)
+        delete(&undo.tables, &mut hands.nft, permit).and(failed)
     }
 
     fn gaps(undo: &Undo) -> Vec<String> {
@@ -180,11 +213,72 @@ impl Reversible for FirewallCut {
     }
 }
 
+/// Deletes those of the tables that are there.
+fn delete(tables: &[Table], nft: &mut Nft, permit: &Permit) -> Result<(), Error> {
+    let seen = nft.tables().map_err(Error::Look)?;
+    let there = |table: &&Table| seen.iter().any(|seen| seen.is(table));
+    let ours: Vec<&Table> = tables.iter().filter(there).collect();
+    let mut together = Transaction::default();
+    ours.iter().for_each(|table| together.delete_table(table));
+    if nft.commit(together, permit).is_ok() {
+        return Ok(());
+    }
+    // One of them cannot go: let the others go.
+    let mut failed = None;
+    for table in ours {
+        let mut alone = Transaction::default();
+        alone.delete_table(table);
+        match nft.commit(alone, permit) {
+            Err(cause) if !cause.is_missing() => {
+                failed = Some(Error::Undo {
+                    table: table.to_string(),
+                    cause,
+                });
+            }
+            _ => {}
+        }
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+/// All devices but loopback of the host, or of a pod that was entered (none if it was not).
+pub fn devices_of(place: Option<NamespaceId>, hands: &Hands) -> io::Result<BTreeSet<String>> {
+    match place {
+        None => devices::without_loopback(),
+        Some(id) => hands.inside(id).map_or_else(
+            || Ok(BTreeSet::new()),
+            |pod| pod.run(devices::without_loopback)?,
+        ),
+    }
+}
+
+/// The tables and sets that no packet meets yet.
+fn inert(cut: &FirewallCut, undo: &Undo) -> Transaction {
+    let mut transaction = Transaction::default();
+    let mut id = 0;
+    for table in &undo.tables {
+        transaction.add_owned_table(table);
+        for (set, kind) in [
+            (PEERS_4, SetKind::Prefixes4),
+            (PEERS_6, SetKind::Prefixes6),
+            (GATE, SetKind::Gate),
+        ] {
+            id += 1;
+            transaction.add_set(table, set, kind, id);
+        }
+        transaction.add_prefixes(table, PEERS_4, cut.peers.prefixes(), false);
+        transaction.add_prefixes(table, PEERS_6, cut.peers.prefixes(), true);
+    }
+    transaction
+}
+
 /// Everything that makes the loaded tables bite, in one transaction.
 fn fire(cut: &FirewallCut, undo: &Undo, devices: &[String], gate: Gate) -> Transaction {
     let mut transaction = Transaction::default();
     if let Some(table) = undo.table(Family::Inet) {
-        let hook = Hook::Prerouting { priority: PRIORITY };
+        let hook = Hook::Prerouting {
+            priority: INGRESS_PRIORITY,
+        };
         transaction.add_chain(table, INGRESS, &hook);
         transaction.add_rule(
             table,

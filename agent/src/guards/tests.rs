@@ -23,6 +23,7 @@ fn policy() -> Policy {
         allow: vec![Kind::Firewall],
         longest: Duration::from_secs(3600),
         cells: 1,
+        pod_namespaces: true,
         protected,
         clients: vec!["conductor".into()],
     }

@@ -24,6 +24,7 @@ fn intent(index: u32) -> Intent {
             name,
         }],
         devices: vec!["eth0".into()],
+        inside: Vec::new(),
         management: Management {
             operator: vec!["10.0.0.1".parse().unwrap()],
             port: 7443,

@@ -31,7 +31,7 @@ const NLA_TYPE_MASK: u16 = 0x3fff;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot open a netfilter netlink socket (CAP_NET_ADMIN?): {0}")]
+    #[error("cannot open a netlink socket (CAP_NET_ADMIN?): {0}")]
     Open(io::Error),
     #[error("cannot hand {bytes} bytes to the kernel: {cause}")]
     Send { bytes: usize, cause: io::Error },
@@ -151,14 +151,26 @@ impl Batch {
         (family, resource): (u8, u16),
         inside: impl FnOnce(&mut Encoder),
     ) {
+        let [high, low] = resource.to_be_bytes();
+        let header = [family, 0, high, low]; // struct nfgenmsg
+        self.message_of(label, (kind, flags), &header, inside);
+    }
+
+    /// Appends one message of any netlink family: its own header, then attributes.
+    pub fn message_of(
+        &mut self,
+        label: &'static str,
+        (kind, flags): (u16, u16),
+        header: &[u8],
+        inside: impl FnOnce(&mut Encoder),
+    ) {
         let start = self.encoder.bytes.len();
         let out = &mut self.encoder.bytes;
         out.extend_from_slice(&0_u32.to_ne_bytes());
         out.extend_from_slice(&kind.to_ne_bytes());
         out.extend_from_slice(&(flags | NLM_F_REQUEST).to_ne_bytes());
         out.extend_from_slice(&[0; 8]); // sequence number (at send) and port (the kernel's)
-        out.extend_from_slice(&[family, 0]); // nfgen_family, version
-        out.extend_from_slice(&resource.to_be_bytes());
+        out.extend_from_slice(header);
         inside(&mut self.encoder);
         let length = u32::try_from(self.encoder.bytes.len() - start).unwrap_or(u32::MAX);
         self.encoder.bytes[start..start + 4].copy_from_slice(&length.to_ne_bytes());
@@ -208,12 +220,21 @@ pub struct Socket {
 
 impl Socket {
     pub fn open() -> Result<Self, Error> {
+        Self::of(SockProtocol::NetlinkNetFilter)
+    }
+
+    /// NETLINK_ROUTE, of which only questions are asked here.
+    pub fn open_route() -> Result<Self, Error> {
+        Self::of(SockProtocol::NetlinkRoute)
+    }
+
+    fn of(protocol: SockProtocol) -> Result<Self, Error> {
         let open = || -> Result<OwnedFd, Errno> {
             let fd = socket(
                 AddressFamily::Netlink,
                 SockType::Raw,
                 SockFlag::SOCK_CLOEXEC,
-                SockProtocol::NetlinkNetFilter,
+                protocol,
             )?;
             bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
             setsockopt(&fd, sockopt::SndBufForce, &SEND_BUFFER)?;
@@ -273,8 +294,8 @@ impl Socket {
         }
     }
 
-    /// Sends one dump request; `each` gets the payload (after struct nfgenmsg) and family of every
-    /// answer. Starts again, up to a limit, if the tables changed meanwhile.
+    /// Sends one dump request; `each` gets the family (first byte) and the payload behind the first
+    /// four bytes (struct nfgenmsg, or the beginning of a longer header) of every answer. Starts again, up to a limit, if the tables changed meanwhile.
     pub fn dump(
         &mut self,
         request: impl Fn() -> Batch,

@@ -275,6 +275,7 @@ fn open_journal(site: &Site, drill: &str) -> Journal {
         expires: agent::boottime::Boottime::now(),
     };
     let undo = Undo::Firewall(FirewallUndo {
+        inside: Vec::new(),
         tables: vec![table(drill)],
         devices: Vec::new(),
         management: Management {
@@ -353,6 +354,7 @@ fn a_gate_that_ran_out_cannot_be_renewed() {
         let (_journal, permit) = Journal::create(directory.path(), armed, &[]).unwrap();
         let mut hands = Hands::open().unwrap();
         let undo = FirewallUndo {
+            inside: Vec::new(),
             tables: vec![table("d")],
             devices: Vec::new(),
             management: Management {

@@ -1,6 +1,7 @@
 //! The agent on a real kernel with real traffic, in network namespaces of its own. Needs root.
 
 mod calls;
+mod canary;
 mod cut;
 mod devices;
 mod ends;

@@ -2,6 +2,7 @@
 
 mod agent;
 mod client;
+mod pod;
 mod traffic;
 
 use std::process::Command;
@@ -9,6 +10,7 @@ use std::sync::mpsc;
 
 pub use agent::{AgentProcess, Pki, Stopped, guardian_of};
 pub use client::{Client, PORT, boottime, cut, others, plan, step, words};
+pub use pod::PodSite;
 pub use traffic::{ECHO, Echo, Reach, UdpPath, ping6, tcp, tcp_from, udp};
 
 type Job = Box<dyn FnOnce() + Send>;
