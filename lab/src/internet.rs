@@ -6,7 +6,7 @@ use crate::address;
 use crate::kind::Place;
 use crate::layout::{Ask, CellLayout, Check, CloudLayout, Host, Role, Route, Segment, Service};
 
-pub const USERS: &str = "users";
+const USERS: &str = "users";
 pub const OPERATOR: &str = "operator";
 const DNS: &str = "dns";
 /// Hosts on the internet bridge with the last part of their addresses.
@@ -170,6 +170,22 @@ pub fn listen(addresses: &[IpAddr], port: u16) -> Vec<String> {
         ]
     };
     addresses.iter().flat_map(pair).collect()
+}
+
+/// What the users of a cell must see of the shop.
+pub fn user_checks(cell: &CellLayout, port: u16) -> Vec<Check> {
+    let mut all = Vec::new();
+    for address in &cell.addresses {
+        for (path, status) in [("/", 200), ("/checkout", 200), ("/orders/not-there", 404)] {
+            let path = path.to_string();
+            all.push(Check {
+                from: USERS.to_string(),
+                to: SocketAddr::new(*address, port),
+                ask: Ask::Http { path, status },
+            });
+        }
+    }
+    all
 }
 
 /// What users and the operator must see outside the cells.

@@ -1,6 +1,6 @@
 //! Kubernetes cells: a control plane and a worker with pods, each a node with an agent of its own.
 
-pub mod config;
+mod config;
 pub mod deploy;
 mod image;
 mod manifests;
@@ -8,15 +8,16 @@ mod network;
 pub mod node;
 pub mod programs;
 mod secrets;
+mod worker;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use self::network::Networks;
-use self::node::Worker;
+use self::worker::Worker;
 use crate::error::{Error, Result};
-use crate::internet::{OPERATOR, USERS};
+use crate::internet::{self, OPERATOR};
 use crate::kind::{CellKind, FleetLines, Place};
 use crate::layout::{Ask, CellLayout, Check, Host, Layout, NodeLayout, Role, Route, Service};
 use crate::state::LabDirectory;
@@ -105,19 +106,7 @@ impl CellKind for Kubernetes {
     }
 
     fn checks(&self, cell: &CellLayout) -> Vec<Check> {
-        let mut all = Vec::new();
-        for address in &cell.addresses {
-            for (path, status) in [("/", 200), ("/checkout", 200), ("/orders/not-there", 404)] {
-                all.push(Check {
-                    from: USERS.to_string(),
-                    to: SocketAddr::new(*address, FRONT_PORT),
-                    ask: Ask::Http {
-                        path: path.to_string(),
-                        status,
-                    },
-                });
-            }
-        }
+        let mut all = internet::user_checks(cell, FRONT_PORT);
         let control_plane = cell.node(CONTROL_PLANE).into_iter();
         all.extend(
             control_plane
@@ -144,8 +133,9 @@ impl CellKind for Kubernetes {
         secrets::write(&place.directory, layout)?;
         for (index, cell) in layout.cells.iter().enumerate() {
             let worker = worker_of(cell, &place.directory)?;
-            worker.prepare()?;
-            image::write_shop(&place.programs, &node::images(&worker.directory))?;
+            config::write(&worker)?;
+            worker.write()?;
+            image::write_shop(&place.programs, &worker.images())?;
             let manifests = manifests_of(cell, &place.directory)?;
             manifests::write(layout, index, &worker, &manifests)?;
         }

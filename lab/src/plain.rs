@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::flaw::Wiring;
-use crate::internet::{USERS, listen, shop};
+use crate::internet::{self, listen, shop};
 use crate::kind::{CellKind, Place};
 use crate::layout::{Ask, CellLayout, Check, Layout, NodeLayout, Service};
 
@@ -54,19 +54,7 @@ impl CellKind for Plain {
     }
 
     fn checks(&self, cell: &CellLayout) -> Vec<Check> {
-        let mut all = Vec::new();
-        for address in &cell.addresses {
-            for (path, status) in [("/", 200), ("/checkout", 200), ("/orders/not-there", 404)] {
-                all.push(Check {
-                    from: USERS.to_string(),
-                    to: SocketAddr::new(*address, BALANCER_PORT),
-                    ask: Ask::Http {
-                        path: path.to_string(),
-                        status,
-                    },
-                });
-            }
-        }
+        let mut all = internet::user_checks(cell, BALANCER_PORT);
         for front in cell
             .nodes
             .iter()

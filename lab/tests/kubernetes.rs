@@ -236,3 +236,26 @@ fn what_a_cluster_lacks_is_named_with_the_command_that_brings_it() {
     }
     assert!(before == Inventory::take(&root.path));
 }
+
+#[test]
+#[ignore = "needs root: looks for programs before anything else"]
+fn the_fields_own_variable_comes_first_and_the_cache_has_the_rest() {
+    let root = TestRoot::new("assets");
+    let assets = root.path.join(".assets");
+    std::fs::create_dir(&assets).unwrap();
+    for name in ["etcd", "kube-apiserver", "kubectl"] {
+        std::fs::write(assets.join(name), "").unwrap();
+    }
+    let output = root
+        .command(&["up", "--kind", "kubernetes"])
+        .env("CELLWALL_CACHE", "/nonexistent")
+        .env("KUBEBUILDER_ASSETS", &assets)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    for has in ["/etcd", "/kube-apiserver", "/kubectl"] {
+        assert!(!errors.contains(has), "{has}: {errors}");
+    }
+    assert!(errors.contains("current/kubelet"), "{errors}");
+}

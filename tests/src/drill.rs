@@ -26,8 +26,11 @@ pub struct Running {
     folder: TempDir,
 }
 
-/// Windows and rate of the demo; every drill of the tests uses them unless it is about time.
-pub const SHORT: [&str; 4] = ["--window", "20s", "--rate", "50/s"];
+/// The shortest windows that show 2 % on plain hosts.
+pub const SHORT: [&str; 4] = ["--window", "12s", "--rate", "100/s"];
+
+/// Windows for tests that do something while the fault is in force.
+pub const LONG: [&str; 4] = ["--window", "25s", "--rate", "50/s"];
 
 /// Runs a drill to its end.
 pub fn run(lab: &Lab, scenario: &str, extra: &[&str]) -> Drill {

@@ -1,6 +1,7 @@
 //! The price in a ConfigMap of the own cluster, followed by a watch; the last good one is kept.
 
 use std::pin::pin;
+use std::str::FromStr;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -10,7 +11,6 @@ use kube::{Api, Client};
 use tokio::sync::watch::Sender;
 
 use crate::ShopError;
-use crate::pricing::{MapName, Price};
 
 /// The key in the map, in cents.
 const KEY: &str = "price";
@@ -18,8 +18,29 @@ const KEY: &str = "price";
 /// outage of the API server.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// Follows the map for ever. Nothing that happens to it or to its API server takes a price away.
-pub async fn follow(map: &MapName, told: &Sender<Option<Price>>) -> ShopError {
+/// Which ConfigMap.
+#[derive(Clone, Debug)]
+pub struct MapName {
+    pub namespace: String,
+    pub name: String,
+}
+
+impl FromStr for MapName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('/') {
+            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => Ok(Self {
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+            }),
+            _ => Err("expected NAMESPACE/NAME".to_owned()),
+        }
+    }
+}
+
+/// Follows the map for ever, and tells the price in cents. Nothing that happens to it or to its API server takes a price away.
+pub async fn follow(map: &MapName, told: &Sender<Option<u64>>) -> ShopError {
     let client = match Client::try_default().await {
         Ok(client) => client,
         Err(error) => return ShopError::Cluster(error.to_string()),
@@ -42,7 +63,7 @@ pub async fn follow(map: &MapName, told: &Sender<Option<Price>>) -> ShopError {
     ShopError::Cluster("the watch ended".to_owned())
 }
 
-fn take(map: &ConfigMap, told: &Sender<Option<Price>>) {
+fn take(map: &ConfigMap, told: &Sender<Option<u64>>) {
     match read(map) {
         Ok(price) => {
             told.send_replace(Some(price));
@@ -51,12 +72,11 @@ fn take(map: &ConfigMap, told: &Sender<Option<Price>>) {
     }
 }
 
-fn read(map: &ConfigMap) -> Result<Price, String> {
+fn read(map: &ConfigMap) -> Result<u64, String> {
     let text = map.data.as_ref().and_then(|data| data.get(KEY));
     let text = text.ok_or_else(|| format!("the map has no `{KEY}`"))?;
     let price = text.trim().parse();
-    let price = price.map_err(|_| format!("`{text}` is no number of cents"))?;
-    Ok(Price { price })
+    price.map_err(|_| format!("`{text}` is no number of cents"))
 }
 
 #[cfg(test)]
@@ -71,15 +91,27 @@ mod tests {
     }
 
     #[test]
+    fn a_map_is_named_by_two_words() {
+        let name: MapName = "shop/pricing".parse().unwrap();
+        assert_eq!(
+            (name.namespace.as_str(), name.name.as_str()),
+            ("shop", "pricing")
+        );
+        for wrong in ["shop", "/pricing", "shop/"] {
+            assert!(wrong.parse::<MapName>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn what_is_no_price_leaves_the_last_one() {
         let (told, price) = tokio::sync::watch::channel(None);
         take(&map("price", "nothing"), &told);
         assert_eq!(*price.borrow(), None);
         take(&map("price", " 99\n"), &told);
-        assert_eq!(*price.borrow(), Some(Price { price: 99 }));
+        assert_eq!(*price.borrow(), Some(99));
         for (key, value) in [("price", ""), ("price", "-1"), ("cost", "7")] {
             take(&map(key, value), &told);
-            assert_eq!(*price.borrow(), Some(Price { price: 99 }));
+            assert_eq!(*price.borrow(), Some(99));
         }
     }
 }

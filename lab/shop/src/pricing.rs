@@ -1,7 +1,6 @@
 //! The pricing service of a cell: one price, which is fixed or the cell's own ConfigMap says.
 
 use std::net::SocketAddr;
-use std::str::FromStr;
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -11,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::ShopError;
-use crate::{config_map, listen};
+use crate::config_map::{self, MapName};
+use crate::listen;
 
 /// Cents.
 const FIXED: u64 = 4200;
@@ -26,39 +26,15 @@ pub struct Options {
     config_map: Option<MapName>,
 }
 
-/// Which ConfigMap.
-#[derive(Clone, Debug)]
-pub struct MapName {
-    pub namespace: String,
-    pub name: String,
-}
-
-impl FromStr for MapName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once('/') {
-            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => Ok(Self {
-                namespace: namespace.to_owned(),
-                name: name.to_owned(),
-            }),
-            _ => Err("expected NAMESPACE/NAME".to_owned()),
-        }
-    }
-}
-
 /// What `GET /price` answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 pub struct Price {
     /// Cents.
     pub price: u64,
 }
 
 pub async fn run(options: Options) -> Result<(), ShopError> {
-    let fixed = options
-        .config_map
-        .is_none()
-        .then_some(Price { price: FIXED });
+    let fixed = options.config_map.is_none().then_some(FIXED);
     let (told, price) = watch::channel(fixed);
     let serving = listen::serve(&options.listen, router(price));
     match options.config_map {
@@ -73,7 +49,7 @@ pub async fn run(options: Options) -> Result<(), ShopError> {
     }
 }
 
-fn router(price: watch::Receiver<Option<Price>>) -> Router {
+fn router(price: watch::Receiver<Option<u64>>) -> Router {
     let ready = price.clone();
     Router::new()
         .route(
@@ -92,26 +68,9 @@ fn router(price: watch::Receiver<Option<Price>>) -> Router {
         .route("/livez", get(|| async { "ok\n" }))
 }
 
-fn answer(price: Option<Price>) -> Response {
+fn answer(price: Option<u64>) -> Response {
     match price {
-        Some(price) => Json(price).into_response(),
+        Some(price) => Json(Price { price }).into_response(),
         None => (StatusCode::SERVICE_UNAVAILABLE, "no price yet\n").into_response(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_map_is_named_by_two_words() {
-        let name: MapName = "shop/pricing".parse().unwrap();
-        assert_eq!(
-            (name.namespace.as_str(), name.name.as_str()),
-            ("shop", "pricing")
-        );
-        for wrong in ["shop", "/pricing", "shop/"] {
-            assert!(wrong.parse::<MapName>().is_err(), "{wrong}");
-        }
     }
 }

@@ -3,12 +3,11 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::node::Worker;
+use super::worker::{SOCKET, Worker};
 use crate::error::{Error, Result};
 
 pub const SHOP_IMAGE: &str = "cellwall.dev/shop:lab";
 pub const PAUSE_IMAGE: &str = "cellwall.dev/pause:lab";
-pub const SOCKET: &str = "/run/containerd/containerd.sock";
 
 /// Writes them all into the worker's directory.
 pub fn write(worker: &Worker) -> Result<()> {

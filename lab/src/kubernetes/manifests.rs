@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::config::SHOP_IMAGE;
 use super::network::Networks;
-use super::node::Worker;
+use super::worker::Worker;
 use super::{WORKER, programs};
 use crate::error::{Error, Result};
 use crate::flaw::Wiring;

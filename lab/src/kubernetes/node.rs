@@ -8,80 +8,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
-use serde::{Deserialize, Serialize};
 
-use super::config::{self, SOCKET};
+use super::worker::{SOCKET, Worker};
 use crate::error::{Error, Result};
 
 const RESTART_AFTER: Duration = Duration::from_millis(200);
 /// Until containerd answers; it reads its whole store first.
 const CONTAINERD_LIMIT: Duration = Duration::from_secs(30);
-/// The file in the worker's directory that says all of this.
-const DESCRIPTION: &str = "worker.json";
-const IMAGES: &str = "images";
-
-/// Everything that a worker's programs need to know.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Worker {
-    /// Where its files are: a directory of the lab.
-    pub directory: PathBuf,
-    /// The lab's own directory.
-    pub lab: PathBuf,
-    /// `NODE.CELL`, here and as the name of the node in its cluster.
-    pub namespace: String,
-    /// IPv4 first, then IPv6, here and below.
-    pub inside: Vec<IpAddr>,
-    pub cell: Vec<IpNet>,
-    pub pods: [IpNet; 2],
-    pub dns: IpAddr,
-    pub kubelet: PathBuf,
-    pub kube_proxy: PathBuf,
-    /// Debian's packages, unpacked.
-    pub unpacked: PathBuf,
-}
-
-impl Worker {
-    pub fn file(&self, name: &str) -> PathBuf {
-        self.directory.join(name)
-    }
-
-    /// The path of its control group in every hierarchy.
-    pub fn cgroup(&self) -> String {
-        format!("{}/{}", crate::cgroups::name(&self.lab), self.namespace)
-    }
-
-    /// Writes all that [`run`] will want.
-    pub fn prepare(&self) -> Result<()> {
-        config::write(self)?;
-        let path = self.file(DESCRIPTION);
-        let text = serde_json::to_vec_pretty(self).map_err(|error| Error::Record {
-            path: path.clone(),
-            why: error.to_string(),
-        })?;
-        let images = self.file(IMAGES);
-        fs::create_dir_all(&images).map_err(Error::file("make", &images))?;
-        fs::write(&path, text).map_err(Error::file("write", &path))
-    }
-
-    fn read(directory: &Path) -> Result<Worker> {
-        let path = directory.join(DESCRIPTION);
-        let text = fs::read(&path).map_err(Error::file("read", &path))?;
-        serde_json::from_slice(&text).map_err(|error| Error::Record {
-            path,
-            why: error.to_string(),
-        })
-    }
-}
-
-/// Where the images of a worker lie until it has them.
-pub fn images(directory: &Path) -> PathBuf {
-    directory.join(IMAGES)
-}
 
 /// `worker`: becomes the parent of a new PID namespace and ends with it. Whoever kills this
 /// process kills everything in it, shims and pods included.
@@ -172,7 +109,7 @@ fn masquerade(worker: &Worker) -> Result<()> {
 }
 
 fn import_images(worker: &Worker) -> Result<()> {
-    let images = images(&worker.directory);
+    let images = worker.images();
     for entry in fs::read_dir(&images).map_err(Error::file("list", &images))? {
         let archive = entry.map_err(Error::file("list", &images))?.path();
         let output = Command::new(worker.unpacked.join("usr/bin/ctr"))

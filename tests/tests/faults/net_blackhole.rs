@@ -1,6 +1,6 @@
 //! `net.blackhole`: silence in both directions, IPv4 and IPv6, and then everything is back.
 
-use proof::drill::{SHORT, assert_says, cli, start};
+use proof::drill::{LONG, assert_says, cli, start};
 use proof::lab::Lab;
 use proof::traffic::connects;
 
@@ -30,7 +30,7 @@ fn bites_reverts_and_reverts_again() {
         "all paths are open before"
     );
 
-    let running = start(&lab, "black-hole-cloud", &SHORT);
+    let running = start(&lab, "black-hole-cloud", &LONG);
     running.until_fired();
     for path in &paths {
         assert!(!open(path), "cut: {path:?}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use proof::drill::{SHORT, assert_says, cli, start, start_into};
+use proof::drill::{LONG, assert_says, cli, start, start_into};
 use proof::lab::Lab;
 use proof::traffic::{connects, until};
 
@@ -37,7 +37,7 @@ fn all_agents_are_clean(lab: &Lab) -> bool {
 fn ctrl_c_and_sigterm_revert_first() {
     let lab = Lab::up("interrupted", &[]);
     for asked in [Signal::SIGINT, Signal::SIGTERM] {
-        let running = start(&lab, "black-hole-cloud", &SHORT);
+        let running = start(&lab, "black-hole-cloud", &LONG);
         running.until_fired();
         assert!(users_lost_target(&lab), "the fault bites");
         signal(running.pid(), asked);
@@ -53,7 +53,7 @@ fn ctrl_c_and_sigterm_revert_first() {
 #[ignore = "needs root: a lab in network namespaces"]
 fn a_conductor_killed_with_9_ends_the_fault_at_the_lease() {
     let lab = Lab::up("orphaned", &[]);
-    let running = start(&lab, "black-hole-cloud", &["--window", "60s"]);
+    let running = start(&lab, "black-hole-cloud", &LONG);
     running.until_fired_within(Duration::from_secs(120));
     assert!(users_lost_target(&lab), "the fault bites");
     signal(running.pid(), Signal::SIGKILL);
@@ -74,7 +74,7 @@ fn a_conductor_killed_with_9_ends_the_fault_at_the_lease() {
 #[ignore = "needs root: a lab in network namespaces"]
 fn agents_that_are_killed_or_stopped_end_their_fault() {
     let mut lab = Lab::up("agents-die", &[]);
-    let running = start(&lab, "black-hole-cloud", &SHORT);
+    let running = start(&lab, "black-hole-cloud", &LONG);
     running.until_fired();
     assert!(users_lost_target(&lab), "the fault bites");
 
@@ -91,7 +91,7 @@ fn agents_that_are_killed_or_stopped_end_their_fault() {
     });
 
     lab.refresh();
-    let running = start(&lab, "black-hole-cloud", &SHORT);
+    let running = start(&lab, "black-hole-cloud", &LONG);
     running.until_fired();
     assert!(users_lost_target(&lab), "the fault bites");
     let stopped = lab.agent_pid("gd-aliyun", "balancer");
@@ -123,7 +123,7 @@ fn agents_that_are_killed_or_stopped_end_their_fault() {
 #[ignore = "needs root: a lab in network namespaces"]
 fn revert_ends_a_drill_from_outside() {
     let lab = Lab::up("reverted", &[]);
-    let running = start(&lab, "black-hole-cloud", &SHORT);
+    let running = start(&lab, "black-hole-cloud", &LONG);
     running.until_fired();
     assert!(users_lost_target(&lab), "the fault bites");
     let drill = running.drill_id();
@@ -154,7 +154,7 @@ fn an_agent_that_dies_just_before_fire_denies_a_pass() {
     let folder = tempfile::tempdir().expect("a folder");
     let scenario = folder.path().join("long-lease.yaml");
     std::fs::write(&scenario, long_lease).expect("written");
-    let running = start(&lab, &scenario.display().to_string(), &SHORT);
+    let running = start(&lab, &scenario.display().to_string(), &LONG);
     running.until_fire_is_marked();
     signal(lab.agent_pid("gd-tencent", "front-1"), Signal::SIGKILL);
     signal(lab.agent_pid("gd-tencent", "front-2"), Signal::SIGKILL);
@@ -170,7 +170,7 @@ fn a_reader_that_stands_still_does_not_hold_up_the_abort() {
     let lab = Lab::up("paused", &["shared-config"]);
     let (mut reader, writer) = std::io::pipe().expect("a pipe");
     let mut filler = writer.try_clone().expect("its other end");
-    let running = start_into(&lab, "black-hole-cloud", &SHORT, writer.into());
+    let running = start_into(&lab, "black-hole-cloud", &LONG, writer.into());
     running.until_fire_is_marked();
     std::thread::spawn(move || filler.write_all(&[b'.'; 1 << 20]));
     std::thread::sleep(Duration::from_secs(3));
