@@ -108,7 +108,7 @@ impl Passed {
 pub fn prove(asked: &Question<'_>, hands: &mut Hands, permit: &Permit) -> Result<Proof, Error> {
     let paths = paths::all(asked)?;
     let mut flows = Flows::open(&paths)?;
-    refuse(flows.choose_peers(&paths)?, asked)?;
+    refuse(flows.choose_peers(&paths)?)?;
     let rules = Rules {
         table: asked.table,
         peers: flows.peers(),
@@ -124,7 +124,7 @@ pub fn prove(asked: &Question<'_>, hands: &mut Hands, permit: &Permit) -> Result
             pod => refusals.push(refused(asked, &paths[path], direction, pod.is_some())),
         }
     }
-    refuse(refusals, asked)?;
+    refuse(refusals)?;
     let mut proof = Proof::default();
     if !inside.is_empty() {
         prove_inside(asked, &paths, &inside, &rules, &mut flows, hands, permit)?;
@@ -144,7 +144,7 @@ pub fn prove(asked: &Question<'_>, hands: &mut Hands, permit: &Permit) -> Result
             )
         })
         .collect();
-    refuse(silent, asked)?;
+    refuse(silent)?;
     for path in &paths {
         let pod = path.pod.as_ref();
         let within = pod.is_some_and(|pod| proof.inside.contains(pod));
@@ -196,7 +196,7 @@ fn prove_inside(
             )
         })
         .collect();
-    refuse(refusals, asked)
+    refuse(refusals)
 }
 
 /// Phases (b) and (c) for `which` paths with the tables in `places` (none: the host). The answer is
@@ -249,7 +249,7 @@ fn refused(asked: &Question<'_>, path: &Path, direction: Passed, pod: bool) -> S
     )
 }
 
-fn refuse(refusals: Vec<String>, _asked: &Question<'_>) -> Result<(), Error> {
+fn refuse(refusals: Vec<String>) -> Result<(), Error> {
     if refusals.is_empty() {
         Ok(())
     } else {

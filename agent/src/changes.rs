@@ -3,6 +3,7 @@
 pub mod firewall;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 
 use scenarios::change::Change;
@@ -36,10 +37,10 @@ impl Hands {
 
     /// Opens a pod's nftables, to be had from [`Self::nft_of`] until [`Self::leave_pods`].
     pub fn enter(&mut self, pod: &Namespace) -> Result<(), netlink::Error> {
-        if !self.inside.contains_key(&pod.id) {
+        if let Entry::Vacant(place) = self.inside.entry(pod.id) {
             let again = pod.again().map_err(netlink::Error::Open)?;
             let nft = again.run(Nft::open).map_err(netlink::Error::Open)??;
-            self.inside.insert(pod.id, (again, nft));
+            place.insert((again, nft));
         }
         Ok(())
     }

@@ -96,49 +96,13 @@ impl Rules<'_> {
     fn add_rules(&self, transaction: &mut Transaction, table: &Table, chain: &str, phase: Passed) {
         let (first, last) = (self.ids.0.to_be_bytes(), self.ids.1.to_be_bytes());
         for peer in &self.peers {
-            let (ethertype, icmp, bytes, field, kind) = match (*peer, phase) {
-                (IpAddr::V4(peer), Passed::Ingress) => {
-                    let field = Field::Network(12, 4);
-                    (
-                        firewall::ETHERTYPE_IPV4,
-                        ICMP,
-                        peer.octets().to_vec(),
-                        field,
-                        echo::REPLY_4,
-                    )
-                }
-                (IpAddr::V4(peer), Passed::Egress) => {
-                    let field = Field::Network(16, 4);
-                    (
-                        firewall::ETHERTYPE_IPV4,
-                        ICMP,
-                        peer.octets().to_vec(),
-                        field,
-                        echo::REQUEST_4,
-                    )
-                }
-                (IpAddr::V6(peer), Passed::Ingress) => {
-                    let field = Field::Network(8, 16);
-                    (
-                        firewall::ETHERTYPE_IPV6,
-                        ICMPV6,
-                        peer.octets().to_vec(),
-                        field,
-                        echo::REPLY_6,
-                    )
-                }
-                (IpAddr::V6(peer), Passed::Egress) => {
-                    let field = Field::Network(24, 16);
-                    (
-                        firewall::ETHERTYPE_IPV6,
-                        ICMPV6,
-                        peer.octets().to_vec(),
-                        field,
-                        echo::REQUEST_6,
-                    )
-                }
-            };
-            let kind = [kind];
+            let Match {
+                ethertype,
+                protocol,
+                bytes,
+                field,
+                kind,
+            } = Match::of(*peer, phase);
             let mut rule = vec![
                 Expression::Meta(Meta::Protocol),
                 Expression::Compare(Cmp::Equal, &ethertype),
@@ -150,7 +114,7 @@ impl Rules<'_> {
                 Expression::Payload(field),
                 Expression::Compare(Cmp::Equal, &bytes),
                 Expression::Meta(Meta::Layer4),
-                Expression::Compare(Cmp::Equal, &icmp),
+                Expression::Compare(Cmp::Equal, &protocol),
                 Expression::Payload(Field::Transport(0, 1)),
                 Expression::Compare(Cmp::Equal, &kind),
                 Expression::Payload(Field::Transport(4, 2)),
@@ -162,6 +126,46 @@ impl Rules<'_> {
                 Passed::Egress => rule.extend(Expression::vanish()),
             }
             transaction.add_rule(table, chain, &rule);
+        }
+    }
+}
+
+/// What a canary's packet of one phase has that no other packet has, but for the id.
+struct Match {
+    ethertype: [u8; 2],
+    protocol: [u8; 1],
+    bytes: Vec<u8>,
+    field: Field,
+    kind: [u8; 1],
+}
+
+impl Match {
+    /// Answers come from the peer, requests go to it.
+    fn of(peer: IpAddr, phase: Passed) -> Self {
+        let answers = phase == Passed::Ingress;
+        match peer {
+            IpAddr::V4(peer) => Self {
+                ethertype: firewall::ETHERTYPE_IPV4,
+                protocol: ICMP,
+                bytes: peer.octets().to_vec(),
+                field: Field::Network(if answers { 12 } else { 16 }, 4),
+                kind: [if answers {
+                    echo::REPLY_4
+                } else {
+                    echo::REQUEST_4
+                }],
+            },
+            IpAddr::V6(peer) => Self {
+                ethertype: firewall::ETHERTYPE_IPV6,
+                protocol: ICMPV6,
+                bytes: peer.octets().to_vec(),
+                field: Field::Network(if answers { 8 } else { 24 }, 16),
+                kind: [if answers {
+                    echo::REPLY_6
+                } else {
+                    echo::REQUEST_6
+                }],
+            },
         }
     }
 }

@@ -28,6 +28,8 @@ struct Report<'a> {
 pub struct Live {
     /// One line per agent and change, with the ways in which it ends.
     changes: Vec<String>,
+    /// One line per pod that a cut of its node does not reach; already said.
+    not_cut: Vec<String>,
     /// One line per refusal.
     refusals: Vec<String>,
 }
@@ -133,6 +135,11 @@ pub async fn ask_agents(agents: &[Agent], plan: &Plan) -> Result<Live, Failure> 
         match answer {
             Err(why) => live.refusals.push(format!("{name}: {why}")),
             Ok(reply) => {
+                let pods = reply.datapath.iter().flat_map(|datapath| &datapath.pods);
+                live.not_cut.extend(
+                    pods.filter(|pod| !pod.not_cut.is_empty())
+                        .map(|pod| format!("not cut: {} on {name} ({})", pod.pod, pod.not_cut)),
+                );
                 live.refusals
                     .extend(reply.refusals.iter().map(|why| format!("{name}: {why}")));
                 live.changes.extend(reply.changes.iter().map(|change| {
@@ -145,6 +152,9 @@ pub async fn ask_agents(agents: &[Agent], plan: &Plan) -> Result<Live, Failure> 
             }
         }
     }
+    live.not_cut
+        .iter()
+        .for_each(|line| output::say(&format!("  {line}")));
     Ok(live)
 }
 

@@ -2,7 +2,7 @@
 
 use scenarios::fleet::Fleet;
 use serde::Serialize;
-use wire::State;
+use wire::{Datapath, State};
 
 use crate::agents::{self, Agent, Identities, Silent};
 use crate::cli::StatusArguments;
@@ -24,6 +24,8 @@ struct AgentRow {
     skew_us: u64,
     residue: Vec<String>,
     detail: String,
+    /// What the node's kernel can, its CNI, and the way to each pod; empty if it could not be asked.
+    datapath: String,
 }
 
 /// Exit 0 if every agent answers and none holds residue, 4 for residue, 3 for silent agents.
@@ -32,6 +34,12 @@ pub fn run(arguments: &StatusArguments) -> Result<u8, Failure> {
     let identities = Identities::read(&place.fleet, &place.file, "nothing was altered")?;
     let rows = super::block_on(async { Ok(ask(&place.fleet, &identities).await) })?;
     output::say(table(&rows).trim_end());
+    for row in rows.iter().filter(|row| !row.datapath.is_empty()) {
+        output::say(&format!(
+            "datapath of {}.{}: {}",
+            row.node, row.cell, row.datapath
+        ));
+    }
     output::write_json(&arguments.json, &rows)?;
     let residue = rows.iter().any(|row| !row.residue.is_empty());
     let silent = rows.iter().any(|row| row.state == "unreachable");
@@ -85,7 +93,39 @@ fn row(agent: &Agent) -> AgentRow {
         skew_us: u64::try_from(agent.skew().as_micros()).unwrap_or(u64::MAX),
         residue: status.residue.clone(),
         detail: detail.join("; "),
+        datapath: status.datapath.as_ref().map(datapath).unwrap_or_default(),
     }
+}
+
+/// In one line.
+fn datapath(of: &Datapath) -> String {
+    let (works, lacks): (Vec<_>, Vec<_>) = of.abilities.iter().partition(|a| a.missing.is_empty());
+    let works: Vec<&str> = works.iter().map(|ability| ability.name.as_str()).collect();
+    let mut words = vec![
+        format!("kernel can {}", works.join(", ")),
+        format!("CNI {}", of.cni),
+    ];
+    words.extend(
+        lacks
+            .iter()
+            .map(|ability| format!("cannot {} ({})", ability.name, ability.missing)),
+    );
+    for way in ["host table", "pod namespace"] {
+        let pods = of.pods.iter().filter(|pod| pod.way == way);
+        let (proven, not): (Vec<_>, Vec<_>) = pods.partition(|pod| pod.proven);
+        for (pods, how) in [(proven, "proven"), (not, "not proven yet")] {
+            let names: Vec<&str> = pods.iter().map(|pod| pod.pod.as_str()).collect();
+            if !names.is_empty() {
+                words.push(format!("{way}, {how}: {}", names.join(", ")));
+            }
+        }
+    }
+    let apart = of.pods.iter().filter(|pod| !pod.not_cut.is_empty());
+    words.extend(apart.map(|pod| format!("not cut: {} ({})", pod.pod, pod.not_cut)));
+    if !of.error.is_empty() {
+        words.push(of.error.clone());
+    }
+    words.join("; ")
 }
 
 fn unreachable_row(silent: Silent) -> AgentRow {
@@ -101,6 +141,7 @@ fn unreachable_row(silent: Silent) -> AgentRow {
         skew_us: 0,
         residue: Vec::new(),
         detail: silent.why,
+        datapath: String::new(),
     }
 }
 
