@@ -75,12 +75,15 @@ impl Lab {
     }
 
     pub fn agent_pid(&self, cell: &str, node: &str) -> i32 {
+        let running = self.running_agent_pid(cell, node);
+        running.expect("the node has an agent that runs")
+    }
+
+    /// None while the agent is being started again.
+    pub fn running_agent_pid(&self, cell: &str, node: &str) -> Option<i32> {
         let cells = self.status.cells.iter().filter(|c| c.name == cell);
         let mut nodes = cells.flat_map(|c| &c.nodes).filter(|n| n.name == node);
-        nodes
-            .next()
-            .and_then(|node| node.agent_pid)
-            .expect("the node has an agent")
+        nodes.next().and_then(|node| node.agent_pid)
     }
 
     /// Runs a command in a node's network namespace.
