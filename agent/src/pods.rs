@@ -80,33 +80,36 @@ pub fn look() -> Result<Seen, Error> {
         .iter()
         .map(|hop| hop.device)
         .collect();
-    let found = foreign(&own)?;
+    let (found, mut trees) = by_namespace(&own)?;
     let mut seen = Seen {
         attached: Vec::new(),
         apart: Vec::new(),
     };
-    let mut trees = BTreeSet::new();
     let mut others = Vec::new();
     for found in found.into_values() {
         let name = found.name();
-        // A namespace that cannot be asked (it is going, or belongs to another user namespace) may
-        // still be a pod of ours by its cgroup.
         match attachment(&found.namespace, &own, &here, &up) {
-            Some(defaults) => {
-                trees.extend(found.tree.clone());
+            Ok(Some(defaults)) => {
+                trees.extend(found.tree);
                 seen.attached.push(Pod {
                     name,
                     namespace: found.namespace,
                     defaults,
                 });
             }
-            None => others.extend(found.tree.map(|tree| (tree, name))),
+            Ok(None) => {
+                let why = "its network namespace has no link to a device of this node";
+                others.extend(found.tree.map(|tree| (tree, name, why.to_owned())));
+            }
+            Err(why) => {
+                let why = format!("its network namespace cannot be asked for its links: {why}");
+                others.extend(found.tree.map(|tree| (tree, name, why)));
+            }
         }
     }
-    for (_, name) in others.into_iter().filter(|(tree, _)| trees.contains(tree)) {
-        let why = "its network namespace has no link to a device of this node";
-        seen.apart.push((name, why.to_owned()));
-    }
+    others.retain(|(tree, _, _)| trees.contains(tree));
+    let apart = others.into_iter().map(|(_, name, why)| (name, why));
+    seen.apart.extend(apart);
     seen.attached.sort_by(|a, b| a.name.cmp(&b.name));
     seen.apart.sort();
     Ok(seen)
@@ -127,14 +130,20 @@ fn processes() -> io::Result<Vec<u32>> {
         .collect())
 }
 
-fn foreign(own: &Namespace) -> Result<BTreeMap<NamespaceId, Found>, Error> {
+/// The namespaces of others; and the trees of control groups that hold a pod in the host's own
+/// namespace, and so are this node's even if no pod of them has a link to it.
+fn by_namespace(
+    own: &Namespace,
+) -> Result<(BTreeMap<NamespaceId, Found>, BTreeSet<String>), Error> {
     let mut all: BTreeMap<NamespaceId, Found> = BTreeMap::new();
+    let mut trees = BTreeSet::new();
     for pid in processes().map_err(Error::Processes)? {
         // A process that ended meanwhile, or a kernel thread.
         let Ok(namespace) = Namespace::open(Path::new(&format!("/proc/{pid}/ns/net"))) else {
             continue;
         };
         if namespace.id == own.id {
+            trees.extend(kubepods(pid).map(|(tree, _)| tree));
             continue;
         }
         let found = all.entry(namespace.id).or_insert_with(|| Found {
@@ -142,20 +151,24 @@ fn foreign(own: &Namespace) -> Result<BTreeMap<NamespaceId, Found>, Error> {
             names: Names::default(),
             tree: None,
         });
-        if found.tree.is_none() {
-            let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup"));
-            let cgroups = cgroups.unwrap_or_default();
-            let kubepods = cgroups.lines().find_map(|line| line.split_once(KUBEPODS));
-            if let Some((before, after)) = kubepods {
-                found.tree = before.splitn(3, ':').nth(2).map(str::to_owned);
-                found.names.uid = pod_uid(after);
-            }
+        if found.tree.is_none()
+            && let Some((tree, uid)) = kubepods(pid)
+        {
+            found.tree = Some(tree);
+            found.names.uid = uid;
         }
         if found.names.hostname.is_none() {
             found.names.hostname = hostname(pid);
         }
     }
-    Ok(all)
+    Ok((all, trees))
+}
+
+/// Where in the control groups a process of a pod is: what stands above `kubepods`, and the pod's uid.
+fn kubepods(pid: u32) -> Option<(String, Option<String>)> {
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let (above, below) = groups.lines().find_map(|line| line.split_once(KUBEPODS))?;
+    Some((above.splitn(3, ':').nth(2)?.to_owned(), pod_uid(below)))
 }
 
 /// The pod's name, if the process has a root directory of its own.
@@ -203,8 +216,8 @@ fn attachment(
     own: &Namespace,
     here: &[Link],
     up: &[u32],
-) -> Option<Vec<DefaultRoute>> {
-    let asked = namespace.run(|| -> Result<_, netlink::Error> {
+) -> Result<Option<Vec<DefaultRoute>>, netlink::Error> {
+    let ask = || {
         let mut links = Links::open()?;
         let all = links.all()?;
         // Only after the dump, which gives numbers to the namespaces it names.
@@ -220,8 +233,8 @@ fn attachment(
             return Ok(None);
         }
         links.default_routes().map(Some)
-    });
-    asked.ok()?.ok()?
+    };
+    namespace.run(ask).map_err(netlink::Error::Open)?
 }
 
 #[cfg(test)]

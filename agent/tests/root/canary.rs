@@ -129,6 +129,34 @@ fn a_path_past_netfilter_is_cut_in_the_pods_own_namespace() {
 
 #[test]
 #[ignore = "needs root: network namespaces and nftables"]
+fn an_agent_that_is_killed_while_its_canary_flies_leaves_nothing() {
+    let (here, mut agent, client) = PodSite::with_agent("");
+    let (node, pod) = (&here.site.node, &here.pod.namespace);
+    Echo::start(&here.site.peer, ECHO);
+    let _links = here.bypass();
+    for (drill, place) in [("d", node), ("e", pod)] {
+        let arming = client.clone();
+        let arm = std::thread::spawn(move || arming.arm(drill, &both()));
+        let begun = Instant::now();
+        while place.our_tables() == 0 {
+            assert!(begun.elapsed() < Duration::from_secs(3), "no canary flew");
+        }
+        agent.crash();
+        assert!(arm.join().unwrap().is_err(), "it was armed already");
+        assert_eq!((node.our_tables(), pod.our_tables()), (0, 0), "{drill}");
+        assert_eq!(udp(pod, PEER), Reach::Answered);
+        let closed = agent.closed(drill, Duration::from_secs(5));
+        assert!(closed.contains("\"residue\":[]"), "{closed}");
+        assert!(!agent.journal(drill).contains("\"fired\""));
+        agent = here.site.start_agent();
+        client.wait_until_up();
+    }
+    client.arm("f", &both()).unwrap();
+    client.revert_clean("f");
+}
+
+#[test]
+#[ignore = "needs root: network namespaces and nftables"]
 fn a_pod_that_ends_during_its_cut_leaves_nothing() {
     let (here, agent, client) = PodSite::with_agent("");
     let links = here.bypass();

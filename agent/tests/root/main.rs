@@ -6,5 +6,6 @@ mod cut;
 mod devices;
 mod ends;
 mod load;
+mod not_cut;
 mod residue;
 mod support;

@@ -10,7 +10,7 @@ use std::sync::mpsc;
 
 pub use agent::{AgentProcess, Pki, Stopped, guardian_of};
 pub use client::{Client, PORT, boottime, cut, others, plan, step, words};
-pub use pod::PodSite;
+pub use pod::{Groups, Pod, PodSite, asleep};
 pub use traffic::{ECHO, Echo, Reach, UdpPath, ping6, tcp, tcp_from, udp};
 
 type Job = Box<dyn FnOnce() + Send>;

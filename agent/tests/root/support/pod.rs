@@ -1,9 +1,13 @@
 //! A pod behind a bridge of the node, and BPF programs that lead its packets past the node's nftables.
 
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::time::Duration;
 
 use agent::kernel::bpf::{self, Instruction, TCX_INGRESS, instruction};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::{AgentProcess, Client, Namespace, PEER, Site};
 
@@ -16,6 +20,15 @@ pub struct Pod {
 }
 
 impl Pod {
+    pub fn start(namespace: Namespace) -> Self {
+        let process = asleep(&namespace);
+        Self { namespace, process }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Ends its process; the namespace goes with this.
     pub fn end(mut self) {
         self.process.kill().unwrap();
@@ -27,6 +40,64 @@ impl Drop for Pod {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+/// A process that only is there; it ends with the namespace's thread at the latest.
+pub fn asleep(namespace: &Namespace) -> Child {
+    let mut sleep = Command::new("setpriv");
+    sleep.args(["--pdeathsig", "KILL", "--", "sleep", "600"]);
+    namespace.run(move || sleep.spawn().unwrap())
+}
+
+/// Control groups as kubelets make them, below one of this test's own; empty when it is dropped.
+pub struct Groups {
+    root: PathBuf,
+}
+
+impl Groups {
+    pub fn new() -> Self {
+        let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+        let mut mounts = mounts.lines().map(|line| line.split(' '));
+        let unified = mounts.find_map(|mut words| {
+            let place = words.nth(1)?;
+            (words.next() == Some("cgroup2")).then_some(place)
+        });
+        let name = format!("cellwall-test-{}", std::process::id());
+        let root = Path::new(unified.expect("no cgroup2 is mounted")).join(name);
+        std::fs::create_dir(&root).unwrap();
+        Self { root }
+    }
+
+    /// Makes a process one of this pod of this node.
+    pub fn put(&self, node: &str, uid: &str, pid: u32) {
+        let group = self.root.join(format!("{node}/kubepods/pod{uid}"));
+        std::fs::create_dir_all(&group).unwrap();
+        std::fs::write(group.join("cgroup.procs"), pid.to_string()).unwrap();
+    }
+}
+
+impl Drop for Groups {
+    fn drop(&mut self) {
+        remove(&self.root);
+    }
+}
+
+/// Ends what is left in a group of ours and in those below it, and removes them.
+fn remove(group: &Path) {
+    let below = std::fs::read_dir(group).into_iter().flatten().flatten();
+    below
+        .filter(|entry| entry.path().is_dir())
+        .for_each(|entry| remove(&entry.path()));
+    let left = std::fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    for pid in left.lines().filter_map(|pid| pid.parse().ok()) {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+    for _ in 0..100 {
+        if std::fs::remove_dir(group).is_ok() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -50,12 +121,9 @@ impl PodSite {
         namespace.address("eth0", &["10.244.0.2/24", "fd44::2/64"]);
         namespace.ip("route add default via 10.244.0.1");
         namespace.ip("-6 route add default via fd44::1");
-        let mut sleep = Command::new("setpriv");
-        sleep.args(["--pdeathsig", "KILL", "--", "sleep", "600"]);
-        let process = namespace.run(move || sleep.spawn().unwrap());
         Self {
             site,
-            pod: Pod { namespace, process },
+            pod: Pod::start(namespace),
         }
     }
 
