@@ -1,9 +1,10 @@
 # The one list of commands. Works on a fresh Debian machine with Rust, make and apt.
 
 # What apt must bring, all of it named here: nft (kube-proxy works with it, and tests read our tables
-# back), ip (tests look at namespaces), a C compiler (for ring), and what Debian's runc is linked to.
-# Go 1.26 or later builds the Kubernetes programs and is no package of Debian 12.
-APT_PACKAGES := nftables iproute2 build-essential libseccomp2
+# back), ip (tests look at namespaces), curl (tests ask servers with it), a C compiler (for ring), and
+# what Debian's runc is linked to. Go 1.26 or later builds the Kubernetes programs and is no package
+# of Debian 12.
+APT_PACKAGES := nftables iproute2 curl build-essential libseccomp2
 CARGO_DENY_VERSION := 0.20.2
 
 # Root needs no sudo and may not have it.

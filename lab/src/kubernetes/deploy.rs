@@ -42,11 +42,14 @@ pub fn run(kubectl: &Path, kubeconfig: &Path, manifests: &Path) -> Result<()> {
 /// Again and again: a control plane that comes up refuses for many reasons.
 fn until(deadline: Instant, kubectl: &Path, kubeconfig: &Path, arguments: &[&str]) -> Result<()> {
     loop {
+        // What kubectl keeps goes beside the kubeconfig, which goes with the lab.
+        let home = kubeconfig.parent().unwrap_or(Path::new("/"));
         let output: Output = Command::new(kubectl)
             .arg("--kubeconfig")
             .arg(kubeconfig)
             .args(arguments)
-            .env("HOME", "/nonexistent")
+            .env("HOME", home)
+            .env_remove("KUBECACHEDIR")
             .stdin(Stdio::null())
             .output()
             .map_err(Error::kernel(format!("run {}", kubectl.display())))?;

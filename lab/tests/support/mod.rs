@@ -228,6 +228,8 @@ pub struct Inventory {
     directory: BTreeSet<PathBuf>,
     /// Routes and addresses of the host.
     network: String,
+    /// What stands in the host's root folder and in the caller's home.
+    folders: BTreeSet<String>,
 }
 
 impl Inventory {
@@ -249,6 +251,7 @@ impl Inventory {
                 .map(|entry| entry.unwrap().path())
                 .collect(),
             network: tables.iter().map(|table| stable(table)).collect(),
+            folders: &names("/") | &names(&std::env::var("HOME").unwrap_or_default()),
         }
     }
 }
