@@ -9,6 +9,8 @@ use super::interval::Sample;
 /// q_k = p0 ^ EXPONENTS[k], equal weights.
 const EXPONENTS: [f64; 5] = [0.8, 0.6, 0.4, 0.2, 0.05];
 const CAP: f64 = 1e300;
+/// Beyond this bad rate (baseline bound plus margin) the abort would be too slow.
+pub const P0_MAX: f64 = 0.10;
 
 /// State of one stream.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,7 +2,7 @@
 
 use statrs::function::factorial::ln_binomial;
 
-use super::bet::Bet;
+use super::bet::{Bet, P0_MAX};
 use super::interval::{Sample, combine_upper, floor_n0};
 
 /// The whole drill passes with at least this probability when nothing is wrong.
@@ -170,7 +170,7 @@ pub struct Question {
 impl Question {
     /// Smallest whole number of seconds, for the fault window and as much baseline, with which a
     /// stream of `rate` probes/s is proved isolated often enough; `None` beyond a day or 200,000
-    /// probes, or if the stream would not be healthy (10 %).
+    /// probes, or if the stream would not be healthy (10 %, of which the margin is a part).
     pub fn needed_seconds(&self, rate: f64) -> Option<u64> {
         if !(rate > 0.0 && rate.is_finite() && self.p < HEALTHY && self.margin > 0.0) {
             return None;
@@ -214,7 +214,15 @@ impl Question {
         let n = probes(seconds, rate);
         n >= floor_n0(self.alpha, self.margin)
             && !self.is_hopeless(seconds, rate)
+            && self.passes_the_gate(n)
             && power(self.p, n, n, self.margin, self.alpha) >= 1.0 - self.shortfall()
+    }
+
+    /// Whether a baseline of `n` probes, as bad as expected, lets the online abort be quick enough.
+    fn passes_the_gate(&self, n: u64) -> bool {
+        let bad = Binomial::new(n, self.p).upper_quantile(0.5);
+        let base = Sample::new(bad, n);
+        Bet::on_other(base, self.others, self.alpha, self.margin, 1).p0() <= P0_MAX
     }
 
     /// A cheap bound: outcomes more likely than the allowed shortfall would not be proved.

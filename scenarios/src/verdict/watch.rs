@@ -5,7 +5,7 @@
 //! what the final verdict replays. Then give it every second since fire once, in order, when all
 //! streams have closed their block; a stream without a block in that second counts as blind.
 
-use super::bet::Bet;
+use super::bet::{Bet, P0_MAX};
 use super::evidence::{
     Evidence, Tally, block_is_half_bad, expected_per_block, is_attributed, is_blind,
 };
@@ -13,8 +13,6 @@ use crate::history::{Alarm, AlarmCause, Block, Record, Role, Stream};
 
 /// A cell whose baseline may be worse than this is ill already.
 const BASELINE_MAX: f64 = 0.05;
-/// Beyond this bad rate (baseline bound plus margin) the abort would be too slow.
-const P0_MAX: f64 = 0.10;
 /// Blind blocks in a row that stop the fault.
 const BLIND_RUN: u64 = 3;
 /// Share of an attributed stream's baseline blocks that may be blind, because DNS draws.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::bet::P0_MAX;
 use super::evidence::{Evidence, is_attributed};
 use super::interval::floor_n0;
 use super::power::{Question, abort_preview, planning_rate};
@@ -77,6 +78,14 @@ impl fmt::Display for TooShort {
             share(alpha)
         );
         let Some(needed) = self.needed_s else {
+            if p + margin >= P0_MAX {
+                return write!(
+                    f,
+                    "{setting}: no window is long enough; a bad rate and a margin of {} together make \
+                     the abort too slow, heal it or lower the margin",
+                    share(P0_MAX)
+                );
+            }
             return write!(
                 f,
                 "{setting}: no window is long enough; heal it, or raise the rate or the margin"
@@ -320,6 +329,22 @@ mod tests {
             propagation_s: 0,
             episode_s: 0.0,
         }
+    }
+
+    /// The gate after the baseline would refuse it: 0 of 500 may still be 2 %.
+    #[test]
+    fn a_margin_too_wide_for_the_abort_is_refused_before_the_baseline() {
+        let wide = |margin| Asked {
+            margin,
+            ..asked(30)
+        };
+        let refused = check(&nine(50.0), &wide(0.1)).unwrap_err();
+        let text = refused.to_string();
+        assert!(text.ends_with("heal it or lower the margin"), "{text}");
+        let refused = check(&nine(10.0), &wide(0.08)).unwrap_err();
+        let needed = refused.needed_s.expect("a longer baseline says more");
+        assert!(needed > 30, "{refused}");
+        assert!(check(&nine(50.0), &wide(0.06)).is_ok());
     }
 
     #[test]
