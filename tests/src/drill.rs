@@ -26,30 +26,67 @@ pub struct Running {
     folder: TempDir,
 }
 
-/// The shortest windows that show 2 % on plain hosts.
-pub const SHORT: [&str; 4] = ["--window", "12s", "--rate", "100/s"];
+/// How long a drill looks, and how small a damage it must be able to see.
+pub struct Size {
+    window: &'static str,
+    rate: &'static str,
+    /// `isolatedWithin`, in place of the library's 2 %.
+    margin: &'static str,
+}
 
-/// Windows for tests that do something while the fault is in force.
-pub const LONG: [&str; 4] = ["--window", "25s", "--rate", "50/s"];
+const fn size(window: &'static str, rate: &'static str, margin: &'static str) -> Size {
+    Size {
+        window,
+        rate,
+        margin,
+    }
+}
+
+/// What the library's scenarios promise, in the shortest windows that show it on plain hosts.
+pub const WHOLE: Size = size("12s", "100/s", "2%");
+
+/// For a damage that is far beyond the margin.
+pub const COARSE: Size = size("7s", "50/s", "5%");
+
+/// For tests that do something while the fault is in force.
+pub const LONG: Size = size("14s", "50/s", "5%");
+
+/// What the library's scenarios promise, on clusters: 15 streams, each at 50/s.
+pub const WHOLE_CLUSTERS: Size = size("30s", "50/s", "2%");
+
+/// For a damage on clusters that is far beyond the margin.
+pub const COARSE_CLUSTERS: Size = size("12s", "50/s", "5%");
 
 /// Runs a drill to its end.
-pub fn run(lab: &Lab, scenario: &str, extra: &[&str]) -> Drill {
-    let running = start(lab, scenario, extra);
+pub fn run(lab: &Lab, scenario: &str, size: &Size) -> Drill {
+    let running = start(lab, scenario, size);
     running.finish()
 }
 
 /// Starts a drill and returns at once.
-pub fn start(lab: &Lab, scenario: &str, extra: &[&str]) -> Running {
-    start_into(lab, scenario, extra, Stdio::piped())
+pub fn start(lab: &Lab, scenario: &str, size: &Size) -> Running {
+    start_text(lab, library(scenario), size, Stdio::piped())
 }
 
-/// The same with a standard output of the caller's.
-pub fn start_into(lab: &Lab, scenario: &str, extra: &[&str], stdout: Stdio) -> Running {
+/// The text of one of the library's scenarios.
+pub fn library(scenario: &str) -> &'static str {
+    scenarios::library::get(scenario).unwrap_or_else(|| panic!("the library has no {scenario}"))
+}
+
+/// Starts a drill of a text, with a standard output of the caller's.
+pub fn start_text(lab: &Lab, text: &str, size: &Size, stdout: Stdio) -> Running {
     let folder = tempfile::tempdir().expect("a temporary folder");
     hand_over(folder.path());
+    let scenario = folder.path().join("scenario.yaml");
+    let margin = "isolatedWithin: 2%";
+    assert!(text.contains(margin), "{text}");
+    let text = text.replace(margin, &format!("isolatedWithin: {}", size.margin));
+    std::fs::write(&scenario, text).expect("a scenario file");
     let child = cellwall()
-        .args(["run", scenario, "--lab", &lab.name])
-        .args(extra)
+        .arg("run")
+        .arg(&scenario)
+        .args(["--lab", &lab.name])
+        .args(["--window", size.window, "--rate", size.rate])
         .arg("--history")
         .arg(folder.path().join("history.jsonl"))
         .arg("--json")
@@ -89,23 +126,15 @@ impl Running {
     }
 
     /// Waits until the fault is in force.
-    pub fn until_fired(&self) {
-        self.until_fired_within(Duration::from_secs(60));
-    }
-
     /// The mark is written up to a second before T; agents act at T.
-    pub fn until_fired_within(&self, patience: Duration) {
-        self.until_marked(patience);
+    pub fn until_fired(&self) {
+        self.until_fire_is_marked();
         std::thread::sleep(Duration::from_millis(2000));
     }
 
     /// Waits until all agents have said that they will fire, which is before they do.
     pub fn until_fire_is_marked(&self) {
-        self.until_marked(Duration::from_secs(60));
-    }
-
-    fn until_marked(&self, patience: Duration) {
-        until("fire", patience, || {
+        until("fire", Duration::from_secs(120), || {
             let fired = |record: &Record| matches!(record, Record::Phase(mark) if mark.phase == Phase::Fire);
             read_records(&self.history()).iter().any(fired)
         });

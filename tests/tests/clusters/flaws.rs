@@ -1,13 +1,11 @@
 //! Clusters that were wired wrong on purpose: between real pods, too, the drill must not pass.
 
-use proof::drill::{Drill, run};
+use proof::drill::{COARSE_CLUSTERS, Drill, run};
 use proof::lab::Lab;
-
-use crate::line::WINDOWS;
 
 fn drill_with(flaw: &str) -> Drill {
     let lab = Lab::clusters(flaw, &[flaw]);
-    let drill = run(&lab, "black-hole-cloud", &WINDOWS);
+    let drill = run(&lab, "black-hole-cloud", &COARSE_CLUSTERS);
     drill.assert_exit(1);
     // A flaw of the data plane is no flaw of the control plane.
     let fell = drill

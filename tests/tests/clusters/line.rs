@@ -5,13 +5,11 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
-use proof::drill::{Drill, start};
+use proof::drill::{Drill, WHOLE_CLUSTERS, start};
 use proof::lab::Lab;
 use proof::traffic::until;
 use scenarios::verdict::{Class, Window};
 
-/// The least that gives 15 streams a say within the margin, see `cellwall plan`.
-pub const WINDOWS: [&str; 4] = ["--window", "30s", "--rate", "50/s"];
 const WORKER: &str = "n1.gd-aliyun";
 /// The two references, which are in no cloud.
 const OUTSIDE: [&str; 2] = ["203.0.113.20:80", "[2001:db8:ffff::20]:80"];
@@ -61,7 +59,7 @@ fn look(lab: &Lab) -> Seen {
         before.1
     );
     assert_eq!(kept.answering().len(), 2);
-    let running = start(lab, "black-hole-cloud", &WINDOWS);
+    let running = start(lab, "black-hole-cloud", &WHOLE_CLUSTERS);
     running.until_fired();
     let during = (tables(lab), paths(lab));
     let silent = kept.answering();

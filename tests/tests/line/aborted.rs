@@ -1,11 +1,12 @@
 //! A fault always ends: whoever dies or is stopped, real traffic flows again.
 
 use std::io::Write;
+use std::process::Stdio;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use proof::drill::{LONG, assert_says, cli, start, start_into};
+use proof::drill::{LONG, assert_says, cli, library, start, start_text};
 use proof::lab::Lab;
 use proof::traffic::{connects, until};
 
@@ -54,7 +55,7 @@ fn ctrl_c_and_sigterm_revert_first() {
 fn a_conductor_killed_with_9_ends_the_fault_at_the_lease() {
     let lab = Lab::up("orphaned", &[]);
     let running = start(&lab, "black-hole-cloud", &LONG);
-    running.until_fired_within(Duration::from_secs(120));
+    running.until_fired();
     assert!(users_lost_target(&lab), "the fault bites");
     signal(running.pid(), Signal::SIGKILL);
     // The lease is 5 s; a look takes up to 2 s.
@@ -151,13 +152,9 @@ fn revert_ends_a_drill_from_outside() {
 #[ignore = "needs root: a lab in network namespaces"]
 fn an_agent_that_dies_just_before_fire_denies_a_pass() {
     let lab = Lab::up("early-death", &["managed-database"]);
-    let long_lease = scenarios::library::get("black-hole-cloud")
-        .expect("a scenario")
-        .replace("  allow: [others]", "  allow: [others]\n  lease: 60s");
-    let folder = tempfile::tempdir().expect("a folder");
-    let scenario = folder.path().join("long-lease.yaml");
-    std::fs::write(&scenario, long_lease).expect("written");
-    let running = start(&lab, &scenario.display().to_string(), &LONG);
+    let long_lease =
+        library("black-hole-cloud").replace("  allow: [others]", "  allow: [others]\n  lease: 60s");
+    let running = start_text(&lab, &long_lease, &LONG, Stdio::piped());
     running.until_fire_is_marked();
     signal(lab.agent_pid("gd-tencent", "front-1"), Signal::SIGKILL);
     signal(lab.agent_pid("gd-tencent", "front-2"), Signal::SIGKILL);
@@ -173,7 +170,7 @@ fn a_reader_that_stands_still_does_not_hold_up_the_abort() {
     let lab = Lab::up("paused", &["shared-config"]);
     let (mut reader, writer) = std::io::pipe().expect("a pipe");
     let mut filler = writer.try_clone().expect("its other end");
-    let running = start_into(&lab, "black-hole-cloud", &LONG, writer.into());
+    let running = start_text(&lab, library("black-hole-cloud"), &LONG, writer.into());
     running.until_fire_is_marked();
     std::thread::spawn(move || filler.write_all(&[b'.'; 1 << 20]));
     std::thread::sleep(Duration::from_secs(3));

@@ -1,12 +1,12 @@
 //! Labs that were built wrong on purpose: with each flaw the drill must not pass. Those between cells
 //! are drilled on clusters (`tests/clusters/flaws.rs`).
 
-use proof::drill::{Drill, SHORT, run};
+use proof::drill::{COARSE, Drill, run};
 use proof::lab::Lab;
 
 fn drill_with(flaw: &str, scenario: &str) -> Drill {
     let lab = Lab::up(flaw, &[flaw]);
-    run(&lab, scenario, &SHORT)
+    run(&lab, scenario, &COARSE)
 }
 
 #[test]

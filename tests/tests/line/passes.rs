@@ -1,6 +1,6 @@
 //! The drill that the whole project is about.
 
-use proof::drill::{SHORT, run};
+use proof::drill::{WHOLE, run};
 use proof::lab::Lab;
 use scenarios::verdict::{Class, Window};
 
@@ -8,7 +8,7 @@ use scenarios::verdict::{Class, Window};
 #[ignore = "needs root: a lab in network namespaces"]
 fn one_cloud_goes_dark_and_only_its_cell_falls() {
     let lab = Lab::up("passes", &[]);
-    let drill = run(&lab, "black-hole-cloud", &SHORT);
+    let drill = run(&lab, "black-hole-cloud", &WHOLE);
     drill.assert_exit(0);
 
     let target = drill.rows("gd-aliyun/checkout");

@@ -1,13 +1,13 @@
 //! Drills that prove nothing: without an effect, or without enough time.
 
-use proof::drill::{SHORT, assert_says, cli, run};
+use proof::drill::{COARSE, assert_says, cli, run};
 use proof::lab::Lab;
 
 #[test]
 #[ignore = "needs root: a lab in network namespaces"]
 fn a_fault_that_hits_nobody_is_ineffective() {
     let lab = Lab::up("unused", &[]);
-    let drill = run(&lab, "aa-unused-address", &SHORT);
+    let drill = run(&lab, "aa-unused-address", &COARSE);
     drill.assert_exit(2);
     drill.assert_reason(&["gd-aliyun/checkout", "degraded"]);
     assert!(drill.text.contains("INEFFECTIVE"), "{}", drill.text);
