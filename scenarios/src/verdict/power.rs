@@ -170,7 +170,8 @@ pub struct Question {
 impl Question {
     /// Smallest whole number of seconds, for the fault window and as much baseline, with which a
     /// stream of `rate` probes/s is proved isolated often enough; `None` beyond a day or 200,000
-    /// probes, or if the stream would not be healthy (10 %, of which the margin is a part).
+    /// probes, or if the stream would not be healthy (10 %). Of the statistics alone; see
+    /// [`Self::drill_seconds`].
     pub fn needed_seconds(&self, rate: f64) -> Option<u64> {
         if !(rate > 0.0 && rate.is_finite() && self.p < HEALTHY && self.margin > 0.0) {
             return None;
@@ -196,10 +197,22 @@ impl Question {
         None
     }
 
-    /// Whether a window of exactly `seconds` and the four after it would do.
+    /// [`Self::needed_seconds`], and a baseline long enough that the online abort is quick.
+    pub fn drill_seconds(&self, rate: f64) -> Option<u64> {
+        let needed = self.needed_seconds(rate)?;
+        if self.p + self.margin >= P0_MAX {
+            return None; // no baseline is long enough
+        }
+        (needed..)
+            .take_while(|seconds| self.is_plannable(*seconds, rate))
+            .find(|seconds| self.suffices_from(*seconds, rate))
+    }
+
+    /// Whether windows of exactly `seconds`, and of up to four more, would do for a drill.
     pub fn suffices_from(&self, seconds: u64, rate: f64) -> bool {
         self.is_plannable(seconds, rate)
-            && (seconds..seconds + SAW_TOOTH_S).all(|s| self.suffices(s, rate))
+            && (seconds..seconds + SAW_TOOTH_S)
+                .all(|s| self.suffices(s, rate) && self.passes_the_gate(probes(s, rate)))
     }
 
     fn is_plannable(&self, seconds: u64, rate: f64) -> bool {
@@ -214,7 +227,6 @@ impl Question {
         let n = probes(seconds, rate);
         n >= floor_n0(self.alpha, self.margin)
             && !self.is_hopeless(seconds, rate)
-            && self.passes_the_gate(n)
             && power(self.p, n, n, self.margin, self.alpha) >= 1.0 - self.shortfall()
     }
 

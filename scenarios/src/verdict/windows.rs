@@ -169,7 +169,7 @@ fn check_each(streams: Vec<(&Stream, f64)>, asked: &Asked) -> Result<Windows, Bo
         let needed = match known.iter().find(|k| k.0 == stream.rate && k.1 == p) {
             Some(known) => known.2,
             None => {
-                let needed = question.needed_seconds(stream.rate);
+                let needed = question.drill_seconds(stream.rate);
                 known.push((stream.rate, p, needed));
                 needed
             }
