@@ -5,6 +5,7 @@ pub mod firewall;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use scenarios::change::Change;
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,8 @@ pub const OURS: &str = "cellwall_";
 /// What changes work with.
 pub struct Hands {
     pub nft: Nft,
+    /// NETLINK_ROUTE, opened when it is first needed.
+    route: Option<netlink::Socket>,
     /// Pods whose own nftables are worked on. They live at least as long as they are here.
     inside: BTreeMap<NamespaceId, (Namespace, Nft)>,
 }
@@ -31,8 +34,17 @@ impl Hands {
     pub fn open() -> Result<Self, netlink::Error> {
         Ok(Self {
             nft: Nft::open()?,
+            route: None,
             inside: BTreeMap::new(),
         })
+    }
+
+    /// The host's routes and queueing disciplines.
+    pub fn route(&mut self) -> Result<&mut netlink::Socket, netlink::Error> {
+        match &mut self.route {
+            Some(socket) => Ok(socket),
+            closed => Ok(closed.insert(netlink::Socket::open_route()?)),
+        }
     }
 
     /// Opens a pod's nftables, to be had from [`Self::nft_of`] until [`Self::leave_pods`].
@@ -81,6 +93,16 @@ pub struct Place {
     pub step: u32,
     /// Number of the change on this node, over all steps: 0, 1, 2, ...
     pub index: u32,
+    /// Where the journals are: what holds them is never altered.
+    pub state: PathBuf,
+    pub management: Management,
+}
+
+impl Place {
+    /// The name of whatever this change makes: `cellwall_DRILL_STEP_INDEX`.
+    pub fn name(&self) -> String {
+        format!("{OURS}{}_{}_{}", self.drill, self.step, self.index)
+    }
 }
 
 /// What stays open during a cut: TCP between these addresses and the agent's own port.
@@ -118,25 +140,47 @@ pub enum Error {
         table: String,
         cause: netlink::Error,
     },
+    /// Found at arm: the change cannot or must not be made here.
+    #[error("{what}: {why}; nothing was altered")]
+    Refused { what: String, why: String },
+    #[error("cannot {what}: {cause}; nothing was altered by this change")]
+    Capture { what: String, cause: Cause },
+    /// Found at fire; known to have altered nothing, so its undo is not owed.
+    #[error("{what}: {why}; this change was not put in force; the drill is reverted now")]
+    NotApplied { what: String, why: String },
+    #[error("cannot {what}: {cause}; the drill is reverted now, with whatever of it is in force")]
+    Act { what: String, cause: Cause },
+    /// The way back failed; `now` is how the host is, `next` what to do.
+    #[error("cannot {what}: {cause}; {now}; {next}")]
+    Back {
+        what: String,
+        cause: Cause,
+        now: String,
+        next: &'static str,
+    },
 }
+
+/// Why a step of a change failed, in the words of whoever refused it.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// One mechanism. `capture` looks, `load` puts in place what has no effect, `apply` makes it bite,
 /// `renew` keeps it, `undo` takes all of it away.
 ///
 /// Contract of `undo`: idempotent; succeeds if the others never ran or what they made is gone; never
-/// touches what is not ours; works from the serialised `Undo` alone, in another process, after a
-/// crash. The methods are synchronous because netlink answers within the system call: there is
-/// nothing to await, and nothing else may run between the steps of an alteration.
+/// touches what is neither ours nor as captured; works from the serialised `Undo` alone, in another
+/// process, after a crash at any instruction. The methods are synchronous because the kernel answers
+/// within the system call: there is nothing to await, and nothing else may run between the steps of
+/// an alteration.
 pub trait Reversible {
     type Undo;
 
-    fn capture(
-        &self,
-        hands: &mut Hands,
-        place: &Place,
-        management: &Management,
-    ) -> Result<Self::Undo, Error>;
-    fn load(&self, undo: &Self::Undo, hands: &mut Hands, permit: &Permit) -> Result<(), Error>;
+    fn capture(&self, hands: &mut Hands, place: &Place) -> Result<Self::Undo, Error>;
+
+    fn load(&self, _undo: &Self::Undo, _: &mut Hands, _: &Permit) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Looks afterwards whether what was asked is there: an answer without an error is no proof.
     fn apply(
         &self,
         undo: &Self::Undo,
@@ -144,91 +188,129 @@ pub trait Reversible {
         gate: Gate,
         permit: &Permit,
     ) -> Result<(), Error>;
-    fn renew(
-        undo: &Self::Undo,
-        hands: &mut Hands,
-        gate: Gate,
-        permit: &Permit,
-    ) -> Result<(), Error>;
-    fn undo(undo: &Self::Undo, hands: &mut Hands, permit: &Permit) -> Result<(), Error>;
+
+    fn renew(_undo: &Self::Undo, _: &mut Hands, _: Gate, _: &Permit) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Succeeds only after having seen that nothing of the change is left. The answer lists what has
+    /// drifted: what is neither as captured nor as changed, and was left as it is.
+    fn undo(undo: &Self::Undo, hands: &mut Hands, permit: &Permit) -> Result<Vec<String>, Error>;
+
     /// What the change does not reach any more although it should, in words.
-    fn gaps(undo: &Self::Undo) -> Vec<String>;
-}
+    fn gaps(_undo: &Self::Undo) -> Vec<String> {
+        Vec::new()
+    }
 
-/// The way back of any change, as the journal keeps it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Undo {
-    Firewall(firewall::Undo),
-}
+    /// Whether what it alters is still there after a reboot, on a disk.
+    fn survives_reboot(_undo: &Self::Undo) -> bool {
+        false
+    }
 
-pub fn capture(
-    change: &Change,
-    hands: &mut Hands,
-    place: &Place,
-    management: &Management,
-) -> Result<Undo, Error> {
-    match change {
-        Change::Firewall(cut) => cut.capture(hands, place, management).map(Undo::Firewall),
+    /// Whether an undo that has succeeded may come again: what it takes away bears our name, so it
+    /// cannot meet what others have set since.
+    fn may_repeat(_undo: &Self::Undo) -> bool {
+        false
     }
 }
 
-pub fn load(change: &Change, undo: &Undo, hands: &mut Hands, permit: &Permit) -> Result<(), Error> {
-    match (change, undo) {
-        (Change::Firewall(cut), Undo::Firewall(undo)) => cut.load(undo, hands, permit),
-    }
-}
-
-pub fn apply(
-    change: &Change,
-    undo: &Undo,
-    hands: &mut Hands,
-    gate: Gate,
-    permit: &Permit,
-) -> Result<(), Error> {
-    match (change, undo) {
-        (Change::Firewall(cut), Undo::Firewall(undo)) => cut.apply(undo, hands, gate, permit),
-    }
-}
-
-impl Undo {
-    pub fn renew(&self, hands: &mut Hands, gate: Gate, permit: &Permit) -> Result<(), Error> {
-        use scenarios::change::FirewallCut;
-        match self {
-            Undo::Firewall(undo) => FirewallCut::renew(undo, hands, gate, permit),
+macro_rules! mechanisms {
+    ($($variant:ident($change:ty, $undo:ty),)*) => {
+        /// The way back of any change, as the journal keeps it.
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case", deny_unknown_fields)]
+        pub enum Undo {
+            $($variant($undo),)*
         }
-    }
 
-    pub fn undo(&self, hands: &mut Hands, permit: &Permit) -> Result<(), Error> {
-        use scenarios::change::FirewallCut;
-        match self {
-            Undo::Firewall(undo) => FirewallCut::undo(undo, hands, permit),
+        pub fn capture(change: &Change, hands: &mut Hands, place: &Place) -> Result<Undo, Error> {
+            match change {
+                $(Change::$variant(change) => change.capture(hands, place).map(Undo::$variant),)*
+                other => Err(Error::Refused {
+                    what: other.summary(),
+                    why: format!("this agent has no mechanism `{}`", other.kind()),
+                }),
+            }
         }
-    }
 
-    pub fn gaps(&self) -> Vec<String> {
-        use scenarios::change::FirewallCut;
-        match self {
-            Undo::Firewall(undo) => FirewallCut::gaps(undo),
+        pub fn load(
+            change: &Change,
+            undo: &Undo,
+            hands: &mut Hands,
+            permit: &Permit,
+        ) -> Result<(), Error> {
+            match (change, undo) {
+                $((Change::$variant(change), Undo::$variant(undo)) => {
+                    change.load(undo, hands, permit)
+                })*
+                _ => Err(mixed_up(change)),
+            }
         }
+
+        pub fn apply(
+            change: &Change,
+            undo: &Undo,
+            hands: &mut Hands,
+            gate: Gate,
+            permit: &Permit,
+        ) -> Result<(), Error> {
+            match (change, undo) {
+                $((Change::$variant(change), Undo::$variant(undo)) => {
+                    change.apply(undo, hands, gate, permit)
+                })*
+                _ => Err(mixed_up(change)),
+            }
+        }
+
+        impl Undo {
+            pub fn renew(&self, hands: &mut Hands, gate: Gate, permit: &Permit) -> Result<(), Error> {
+                match self {
+                    $(Undo::$variant(undo) => <$change>::renew(undo, hands, gate, permit),)*
+                }
+            }
+
+            /// The answer lists what has drifted.
+            pub fn undo(&self, hands: &mut Hands, permit: &Permit) -> Result<Vec<String>, Error> {
+                match self {
+                    $(Undo::$variant(undo) => <$change>::undo(undo, hands, permit),)*
+                }
+            }
+
+            pub fn gaps(&self) -> Vec<String> {
+                match self { $(Undo::$variant(undo) => <$change>::gaps(undo),)* }
+            }
+
+            pub fn survives_reboot(&self) -> bool {
+                match self { $(Undo::$variant(undo) => <$change>::survives_reboot(undo),)* }
+            }
+
+            pub fn may_repeat(&self) -> bool {
+                match self { $(Undo::$variant(undo) => <$change>::may_repeat(undo),)* }
+            }
+        }
+    };
+}
+
+mechanisms! {
+    Firewall(scenarios::change::FirewallCut, firewall::Undo),
+}
+
+/// A change beside the undo of another one is a mistake of ours, met before anything is altered.
+fn mixed_up(change: &Change) -> Error {
+    Error::NotApplied {
+        what: change.summary(),
+        why: "its undo is of another kind".to_owned(),
     }
 }
 
 /// What of a packet's way a change cuts, and so has to be proven by a canary.
 pub fn directions(change: &Change) -> Directions {
-    match change {
-        Change::Firewall(cut) => Directions {
+    change
+        .as_cut()
+        .map_or_else(Directions::default, |cut| Directions {
             ingress: cut.direction.ingress(),
             egress: cut.direction.egress(),
-        },
-    }
-}
-
-/// What is altered, in words.
-pub fn summary(change: &Change) -> String {
-    match change {
-        Change::Firewall(cut) => firewall::summary(cut),
-    }
+        })
 }
 
 /// Everything of ours that the kernel holds now, at the host and in its pods, in words.
@@ -258,6 +340,44 @@ fn ours(nft: &mut Nft) -> Result<Vec<String>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_kind_has_its_mechanism_and_words_for_failures() {
+        let cause = || Cause::from("EIO");
+        let what = || "x".to_owned();
+        for (error, state) in [
+            (
+                Error::Refused {
+                    what: what(),
+                    why: what(),
+                },
+                "nothing was altered",
+            ),
+            (
+                Error::Capture {
+                    what: what(),
+                    cause: cause(),
+                },
+                "nothing was altered",
+            ),
+            (
+                Error::NotApplied {
+                    what: what(),
+                    why: what(),
+                },
+                "was not put in force",
+            ),
+            (
+                Error::Act {
+                    what: what(),
+                    cause: cause(),
+                },
+                "whatever of it is in force",
+            ),
+        ] {
+            assert!(error.to_string().contains(state), "{error}");
+        }
+    }
 
     #[test]
     fn an_unknown_answer_is_not_called_harmless() {

@@ -75,6 +75,14 @@ pub struct Order {
     pub pod_namespaces: bool,
 }
 
+impl Order {
+    /// Whether this node's part of it cuts packets, and so needs all that nftables can do.
+    pub fn cuts(&self, me: &Identity) -> bool {
+        let mut mine = self.plan.changes_for(&me.cell, &me.node);
+        mine.any(|(_, change)| change.as_cut().is_some())
+    }
+}
+
 /// One change of one step, with where it stands.
 struct Work {
     index: u32,
@@ -106,6 +114,10 @@ struct Held {
     ends_after: Duration,
     /// What steps in force did not reach, in words; each once.
     gaps: BTreeSet<String>,
+    /// What ended steps found to be neither as captured nor as changed.
+    drifted: Vec<String>,
+    /// Changes whose undo is not owed: they were refused, or their undo has succeeded.
+    over: BTreeSet<u32>,
 }
 
 pub struct Armed {
@@ -143,11 +155,12 @@ impl Armed {
     ) -> Result<Self, Error> {
         let lease = Duration::from_millis(order.plan.lease_ms);
         let expires = Boottime::now().plus(order.armed_most);
-        let prepared = capture_all(&order, me, port, hands).and_then(|(work, mut intents)| {
-            let canary = Canary::prepare(&order, me, port, &mut intents)?;
-            let opened = open(&order, expires, directory, &intents)?;
-            Ok((opened, work, intents, canary))
-        });
+        let prepared =
+            capture_all(&order, me, port, directory, hands).and_then(|(work, mut intents)| {
+                let canary = Canary::prepare(&order, me, port, &mut intents)?;
+                let opened = open(&order, expires, directory, &intents)?;
+                Ok((opened, work, intents, canary))
+            });
         let ((journal, permit), work, intents, canary) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
@@ -167,6 +180,8 @@ impl Armed {
             guardian,
             ends_after: Duration::from_millis(order.plan.ends_ms()),
             gaps: BTreeSet::new(),
+            drifted: Vec::new(),
+            over: BTreeSet::new(),
         };
         let proof = match canary.map(|canary| held.prove(&canary, hands)).transpose() {
             Ok(proof) => proof.unwrap_or_default(),
@@ -333,11 +348,15 @@ impl Firing {
         let over = |work: &&mut Work| work.stage == Stage::InForce && now >= at.plus(work.ends);
         let mut undone = Vec::new();
         for work in held.work.iter_mut().filter(over) {
-            if let Err(error) = work.undo.undo(hands, &held.permit) {
-                return Some(format!("a step could not be ended: {error}"));
+            match work.undo.undo(hands, &held.permit) {
+                Ok(drifted) => held.drifted.extend(drifted),
+                Err(error) => return Some(format!("a step could not be ended: {error}")),
             }
             held.gaps.extend(work.undo.gaps());
             work.stage = Stage::Over;
+            if !work.undo.may_repeat() {
+                held.over.insert(work.index);
+            }
             undone.push(work.index);
         }
         for index in undone {
@@ -366,8 +385,13 @@ impl Firing {
                 ));
             }
             let gate = Gate::new(lease_ends.left().min(at.plus(work.ends).left()));
-            changes::apply(&work.change, &work.undo, hands, gate, &held.permit)
-                .map_err(|error| format!("a step could not be put in force: {error}"))?;
+            let tried = changes::apply(&work.change, &work.undo, hands, gate, &held.permit);
+            if let Err(error) = tried {
+                if matches!(error, changes::Error::NotApplied { .. }) {
+                    not_applied(work, &mut held.over, &mut held.journal)?;
+                }
+                return Err(format!("a step could not be put in force: {error}"));
+            }
             work.stage = Stage::InForce;
             tracing::info!(drill = %held.drill, change = work.index, late_us =
                 Boottime::now().since(starts).as_micros() as u64, "in force");
@@ -382,6 +406,21 @@ impl Firing {
         }
         Ok(())
     }
+}
+
+/// A change that was refused without having altered anything is not undone: what stands there is not
+/// ours.
+fn not_applied(
+    work: &mut Work,
+    over: &mut BTreeSet<u32>,
+    journal: &mut Journal,
+) -> Result<(), String> {
+    let index = work.index;
+    work.stage = Stage::Over;
+    over.insert(index);
+    journal
+        .append(&Record::NotApplied { index })
+        .map_err(|error| format!("the journal failed: {error}"))
 }
 
 /// The gate of a step that is renewed with this much `left`; none at its very end. There the gate,
@@ -422,9 +461,11 @@ impl Held {
     }
 
     fn revert(mut self, hands: &mut Hands, cause: &str) -> Reverted {
-        let intents = &self.intents;
+        let owed = |intent: &&Intent| !self.over.contains(&intent.index);
+        let intents = self.intents.iter().filter(owed);
         let journal = &mut self.journal;
-        let outcome = revert::revert(journal, &self.drill, intents, hands, &self.permit, cause);
+        let mut outcome = revert::revert(journal, &self.drill, intents, hands, &self.permit, cause);
+        outcome.drifted.append(&mut self.drifted);
         self.guardian.release();
         // Only now: the way back does not wait for a look. Ended steps were looked at when they ended.
         let in_force = self.work.iter().filter(|work| work.stage == Stage::InForce);
@@ -444,7 +485,7 @@ pub fn describe(outcome: &Outcome) -> String {
     if outcome.clean() {
         "nothing of ours is left".to_owned()
     } else {
-        format!("left on the host: {}", outcome.residue.join("; "))
+        format!("left on the host: {}", outcome.residue().join("; "))
     }
 }
 

@@ -180,7 +180,7 @@ fn revert(journal: &Path, hands: &mut Hands, cause: &str) -> Result<(), String> 
         match take_over(journal, LOCK_PATIENCE, hands, cause) {
             Ok(None) => return Ok(()), // the next agent was quicker
             Ok(Some(outcome)) if outcome.clean() => return Ok(()),
-            Ok(Some(outcome)) => left = outcome.residue.join("; "),
+            Ok(Some(outcome)) => left = outcome.residue().join("; "),
             Err(_) if !journal.exists() => return Ok(()), // never permitted anything
             Err(error) => left = error.to_string(),
         }

@@ -1,10 +1,11 @@
 //! Checks of a whole plan against this node's policy; every refusal is listed, not only the first.
 
 use std::net::IpAddr;
+use std::path::{Component, Path};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use scenarios::change::{Change, Peers};
+use scenarios::change::{Change, FirewallCut, Peers, Processes};
 use scenarios::plan::{PLAN_FORMAT, Plan, Step};
 use scenarios::scenario::Side;
 
@@ -67,9 +68,8 @@ pub fn refusals(plan: &Plan, policy: &Policy, me: &Identity) -> Vec<String> {
     }
     let prefixes: usize = mine
         .iter()
-        .map(|(_, change)| match change {
-            Change::Firewall(cut) => cut.peers.prefixes().len(),
-        })
+        .filter_map(|(_, change)| change.as_cut())
+        .map(|cut| cut.peers.prefixes().len())
         .sum();
     if prefixes > PREFIXES_MOST {
         refusals.push(format!(
@@ -148,7 +148,15 @@ fn check_sides(plan: &Plan, step: &Step, refusals: &mut Vec<String>) {
         if step.side != Side::Others {
             continue;
         }
-        for Change::Firewall(cut) in &cell_step.changes {
+        for change in &cell_step.changes {
+            let Some(cut) = change.as_cut() else {
+                refusals.push(format!(
+                    "step {} in cell {cell}: others may only be cut from the target, but {}",
+                    step.id,
+                    change.summary()
+                ));
+                continue;
+            };
             match &cut.peers {
                 Peers::AllBut(_) => refusals.push(format!(
                     "step {} cuts cell {cell} off from everything; others may only be cut from \
@@ -172,13 +180,74 @@ fn check_sides(plan: &Plan, step: &Step, refusals: &mut Vec<String>) {
 
 fn check_change(step: &Step, change: &Change, policy: &Policy, refusals: &mut Vec<String>) {
     let kind = change.kind();
-    if !policy.allow.iter().any(|allowed| allowed.word() == kind) {
+    if !policy.allow.iter().any(|allowed| allowed == kind) {
         refusals.push(format!(
             "step {}: the policy does not allow `{kind}`",
             step.id
         ));
     }
-    let Change::Firewall(cut) = change;
+    if let (Some(why), false) = (change.undo_impossible(), policy.irreversible) {
+        refusals.push(format!(
+            "step {}: {} has no undo ({why}), and the policy does not say `irreversible: true`",
+            step.id,
+            change.summary()
+        ));
+    }
+    match change {
+        Change::Firewall(cut) => check_cut(step, cut, policy, refusals),
+        Change::Route(route) => {
+            let protected = policy.protected.cidrs.iter();
+            for hit in protected.filter(|one| overlap(one, &route.destination)) {
+                refusals.push(format!(
+                    "step {} would reroute {hit}, which is protected",
+                    step.id
+                ));
+            }
+        }
+        Change::Process(_) | Change::Cgroup(_) | Change::File(_) | Change::Filesystem(_) => {
+            check_path(step, change, policy, refusals);
+        }
+        Change::Qdisc(_) | Change::Helper(_) => {}
+    }
+}
+
+/// Nothing at or below a protected path is altered, nor a file system that holds one.
+fn check_path(step: &Step, change: &Change, policy: &Policy, refusals: &mut Vec<String>) {
+    let (path, whole_tree) = match change {
+        Change::Process(change) => match &change.processes {
+            Processes::Cgroup(path) => (path, true),
+            Processes::Pids(_) => return,
+        },
+        Change::Cgroup(change) => (&change.path, true),
+        Change::File(change) => (&change.path, false),
+        Change::Filesystem(change) => (&change.path, true),
+        _ => return,
+    };
+    let path = Path::new(path);
+    let plain = path.is_absolute()
+        && path
+            .components()
+            .all(|part| !matches!(part, Component::ParentDir));
+    if !plain {
+        refusals.push(format!(
+            "step {}: {} is not an absolute path without `..`",
+            step.id,
+            path.display()
+        ));
+    }
+    for protected in &policy.protected.paths {
+        if path.starts_with(protected) || whole_tree && protected.starts_with(path) {
+            refusals.push(format!(
+                "step {} would alter {}, but {} is protected",
+                step.id,
+                path.display(),
+                protected.display()
+            ));
+        }
+    }
+}
+
+fn check_cut(step: &Step, cut: &FirewallCut, policy: &Policy, refusals: &mut Vec<String>) {
     let spared = Ranges::new(cut.peers.prefixes());
     for protected in &policy.protected.cidrs {
         let cut_off = match &cut.peers {

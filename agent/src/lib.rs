@@ -12,6 +12,7 @@ pub mod kernel;
 pub mod owner;
 pub mod pods;
 pub mod policy;
+pub mod rehearsal;
 pub mod revert;
 pub mod serve;
 pub mod service;

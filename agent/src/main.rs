@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use agent::changes::Hands;
 use agent::revert::take_over_all;
-use agent::{guardian, serve};
+use agent::{guardian, rehearsal, serve};
 use clap::Parser;
 
 const RESIDUE: u8 = 4;
@@ -26,6 +26,9 @@ enum Command {
         #[arg(long)]
         agent_pid: u32,
     },
+    /// Make changes of this node and take them back (for tests)
+    #[command(hide = true)]
+    Change(rehearsal::Options),
     /// Undo everything that dead agents left open; needs no daemon and no network
     Revert {
         /// Every open journal
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         .init();
     match command {
         Command::Run(options) => run(options),
+        Command::Change(options) => change(options),
         Command::Guardian { journal, agent_pid } => match guardian::run(&journal, agent_pid) {
             Ok(()) => ExitCode::SUCCESS,
             Err(left) => fail(RESIDUE, &format!("guardian: {left}")),
@@ -62,20 +66,28 @@ fn main() -> ExitCode {
 }
 
 fn run(options: serve::Options) -> ExitCode {
-    // One thread: writing calls have an order, and a crash can be met again.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let result = match runtime {
-        Ok(runtime) => runtime
-            .block_on(serve::run(options))
-            .map_err(|error| error.to_string()),
-        Err(error) => Err(format!("cannot start the runtime: {error}")),
-    };
-    match result {
+    let served = async { serve::run(options).await.map_err(|error| error.to_string()) };
+    match block_on(served) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(INTERNAL, &error),
     }
+}
+
+fn change(options: rehearsal::Options) -> ExitCode {
+    match block_on(rehearsal::run(options)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(RESIDUE),
+        Err(error) => fail(INTERNAL, &error),
+    }
+}
+
+/// On one thread: writing calls have an order, and a crash can be met again.
+fn block_on<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot start the runtime: {error}"))?
+        .block_on(work)
 }
 
 fn revert(state_dir: &std::path::Path) -> ExitCode {
@@ -89,8 +101,11 @@ fn revert(state_dir: &std::path::Path) -> ExitCode {
         &mut hands,
         "revert --all",
     );
-    for line in &outcome.residue {
+    for line in outcome.residue() {
         println!("left: {line}");
+    }
+    for line in &outcome.drifted {
+        println!("drifted, and left as it is: {line}");
     }
     if outcome.clean() {
         println!("nothing of cellwall is left");

@@ -165,7 +165,7 @@ impl Owner {
         found: Outcome,
     ) -> (Handle, impl Future<Output = ()>) {
         if !found.clean() {
-            tracing::warn!(residue = ?found.residue, "residue at start");
+            tracing::warn!(residue = ?found.told(), "residue at start");
         }
         hands.nft.missing().map_or_else(
             |error| tracing::warn!(%error, "cannot ask the kernel what it can do"),
@@ -182,7 +182,7 @@ impl Owner {
             cause: "start".into(),
             lease_ends: None,
             deadline: None,
-            residue: found.residue,
+            residue: found.told(),
             gaps: Vec::new(),
         };
         let (shown, seen) = watch::channel(snapshot);
@@ -274,17 +274,16 @@ impl Owner {
                 state,
             });
         }
-        let missing = self
-            .hands
-            .nft
-            .missing()
-            .map_err(|e| Refusal::Look(e.to_string()))?;
-        if !missing.is_empty() {
-            return Err(Refusal::Kernel(missing));
+        if order.cuts(&self.me) {
+            let missing = self.hands.nft.missing();
+            let missing = missing.map_err(|error| Refusal::Look(error.to_string()))?;
+            if !missing.is_empty() {
+                return Err(Refusal::Kernel(missing));
+            }
         }
         let mut unclean =
             revert::unfinished(&self.state).map_err(|e| Refusal::Look(e.to_string()))?;
-        unclean.extend(Outcome::scan(&mut self.hands).residue);
+        unclean.extend(Outcome::scan(&mut self.hands).residue());
         if !unclean.is_empty() {
             return Err(Refusal::Unclean(unclean));
         }
@@ -378,7 +377,7 @@ impl Owner {
                 // Try again what an earlier revert could not do, and look.
                 let hands = &mut self.hands;
                 let outcome = take_over_all(&self.state, Duration::ZERO, hands, "revert");
-                let residue = outcome.residue.clone();
+                let residue = outcome.told();
                 self.shown.send_modify(|shown| shown.residue = residue);
                 Ok(outcome)
             }
@@ -398,10 +397,7 @@ impl Owner {
             Slot::Firing(firing) => firing.revert(&mut self.hands, cause),
             Slot::Empty => return,
         };
-        let mut residue = over.outcome.residue.clone();
-        if !over.outcome.verified && residue.is_empty() {
-            residue.push("the residue scan could not be made".into());
-        }
+        let residue = over.outcome.told();
         self.publish(
             State::Reverted,
             over.drill.clone(),

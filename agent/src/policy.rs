@@ -1,17 +1,19 @@
 //! What this node's owner lets a conductor do: the agent's own file, which no conductor can override.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use scenarios::change::Change;
 use serde::{Deserialize, Deserializer};
 
 /// Read anew at each arm. There is no default: without a file everything but looking is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
-    /// Kinds of change that may be made.
-    pub allow: Vec<Kind>,
+    /// Kinds of change that may be made, as `Change::kind` has them.
+    #[serde(deserialize_with = "kinds")]
+    pub allow: Vec<String>,
     /// For the whole drill and each of its steps, and for how long it may stay armed.
     #[serde(deserialize_with = "duration")]
     pub longest: Duration,
@@ -24,23 +26,11 @@ pub struct Policy {
     /// network namespace.
     #[serde(default = "yes")]
     pub pod_namespaces: bool,
+    /// Whether a change without an undo (a killed process) may be made.
+    #[serde(default)]
+    pub irreversible: bool,
     /// Common names of the client certificates that may call.
     pub clients: Vec<String>,
-}
-
-/// A kind of change; the word of `Change::kind`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    Firewall,
-}
-
-impl Kind {
-    pub fn word(self) -> &'static str {
-        match self {
-            Kind::Firewall => "firewall",
-        }
-    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -49,6 +39,9 @@ pub struct Protected {
     /// Never cut, not in part either.
     #[serde(default)]
     pub cidrs: Vec<IpNet>,
+    /// Files, file systems and control groups at or below these are never altered.
+    #[serde(default)]
+    pub paths: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, thiserror::Error)]
@@ -81,6 +74,18 @@ fn yes() -> bool {
 
 fn one() -> usize {
     1
+}
+
+fn kinds<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    let kinds = Vec::<String>::deserialize(from)?;
+    let unknown = |kind: &&String| !Change::KINDS.contains(&kind.as_str());
+    match kinds.iter().find(unknown) {
+        Some(kind) => Err(serde::de::Error::custom(format!(
+            "`{kind}` is no kind of change; there are {}",
+            Change::KINDS.join(", ")
+        ))),
+        None => Ok(kinds),
+    }
 }
 
 fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {

@@ -7,32 +7,52 @@ use crate::boottime::boot_id;
 use crate::changes::{self, Hands, OURS};
 use crate::journal::{self, Intent, Journal, Permit, Record};
 
-/// What a revert came to. Residue is empty and `verified` true, or the host is not as it was.
+/// What a revert came to. Nothing is left and `verified` true, or the host is not as it was.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// Whether the kernel could be asked what is left.
     pub verified: bool,
-    pub residue: Vec<String>,
+    /// What the scan found of ours.
+    found: Vec<String>,
+    /// What could not be undone or told, and why.
+    failed: Vec<String>,
+    /// What is neither ours nor as captured, and was left as it is.
     pub drifted: Vec<String>,
 }
 
 impl Outcome {
+    /// Nothing of ours is left, and that was seen. What drifted is not ours.
     pub fn clean(&self) -> bool {
-        self.verified && self.residue.is_empty()
+        self.verified && self.found.is_empty() && self.failed.is_empty()
+    }
+
+    /// Everything of ours that may be left, in words; never empty unless that was verified.
+    pub fn residue(&self) -> Vec<String> {
+        let mut residue: Vec<String> = self.found.iter().chain(&self.failed).cloned().collect();
+        if residue.is_empty() && !self.verified {
+            residue.push("the residue scan could not be made".to_owned());
+        }
+        residue
+    }
+
+    /// [`Self::residue`], and behind it what drifted, marked so.
+    pub fn told(&self) -> Vec<String> {
+        let mut told = self.residue();
+        told.extend(self.drifted.iter().map(|what| format!("drifted: {what}")));
+        told
     }
 
     /// What the kernel still holds of ours, without undoing anything.
     pub fn scan(hands: &mut Hands) -> Self {
         match changes::scan(hands) {
-            Ok(residue) => Self {
+            Ok(found) => Self {
                 verified: true,
-                residue,
-                drifted: Vec::new(),
+                found,
+                ..Self::default()
             },
             Err(error) => Self {
-                verified: false,
-                residue: vec![format!("the residue scan could not be made: {error}")],
-                drifted: Vec::new(),
+                failed: vec![format!("the residue scan could not be made: {error}")],
+                ..Self::default()
             },
         }
     }
@@ -40,7 +60,8 @@ impl Outcome {
     fn add(&mut self, other: Outcome) {
         self.verified &= other.verified;
         for (into, from) in [
-            (&mut self.residue, other.residue),
+            (&mut self.found, other.found),
+            (&mut self.failed, other.failed),
             (&mut self.drifted, other.drifted),
         ] {
             for line in from {
@@ -54,22 +75,25 @@ impl Outcome {
 
 /// Undoes `intents`, newest first, past failures; scans; closes the journal if nothing of this drill
 /// is left. A journal that stays open is tried again by the guardian and at the next start.
-pub fn revert(
+pub fn revert<'a>(
     journal: &mut Journal,
     drill: &str,
-    intents: &[Intent],
+    intents: impl DoubleEndedIterator<Item = &'a Intent>,
     hands: &mut Hands,
     permit: &Permit,
     cause: &str,
 ) -> Outcome {
-    let mut failures = Vec::new();
+    let (mut failed, mut drifted) = (Vec::new(), Vec::new());
     let mut records = Vec::new();
-    for intent in intents.iter().rev() {
+    for intent in intents.rev() {
         let index = intent.index;
         records.push(match intent.undo.undo(hands, permit) {
-            Ok(()) => Record::Undone { index },
+            Ok(others) => {
+                drifted.extend(others);
+                Record::Undone { index }
+            }
             Err(error) => {
-                failures.push(format!("step {}: {error}", intent.step));
+                failed.push(format!("step {}: {error}", intent.step));
                 Record::UndoFailed {
                     index,
                     why: error.to_string(),
@@ -86,23 +110,23 @@ pub fn revert(
     // Before the scan: what an undo left in a pod goes with the socket that owns it.
     hands.leave_pods();
     let mut outcome = Outcome::scan(hands);
-    let left = outcome
-        .residue
-        .iter()
-        .any(|line| line.contains(&format!("{OURS}{drill}_")));
-    outcome.residue.extend(failures.iter().cloned());
-    if outcome.verified && !left && failures.is_empty() {
+    let name = format!("{OURS}{drill}_");
+    let left = outcome.found.iter().any(|line| line.contains(&name));
+    let owed = left || !failed.is_empty() || !outcome.verified;
+    outcome.failed.extend(failed);
+    outcome.drifted = drifted;
+    if !owed {
         let closed = Record::Closed {
             cause: cause.to_owned(),
-            residue: outcome.residue.clone(),
+            residue: outcome.told(),
         };
         if let Err(error) = journal.append(&closed) {
-            outcome.residue.push(format!(
+            outcome.failed.push(format!(
                 "everything is undone, but the journal is open: {error}"
             ));
         }
     }
-    tracing::info!(%drill, cause, clean = outcome.clean(), residue = ?outcome.residue, "reverted");
+    tracing::info!(%drill, cause, clean = outcome.clean(), residue = ?outcome.told(), "reverted");
     outcome
 }
 
@@ -130,15 +154,13 @@ pub fn take_over(
         (Some(armed), Ok(now)) => armed.boot_id == now,
         _ => true, // unknown: an undo too many does no harm
     };
-    // Another boot's kernel took its tables with it: nothing to undo, but the scan still looks.
-    let intents = if same_boot {
-        contents.intents.as_slice()
-    } else {
-        &[]
-    };
+    // Another boot's kernel took with it what it held; what is on a disk is still there.
+    let owed =
+        |intent: &&Intent| contents.owes(intent) && (same_boot || intent.undo.survives_reboot());
+    let intents = contents.intents.iter().filter(owed);
     let mut outcome = revert(&mut journal, &drill, intents, hands, &permit, cause);
     if contents.corrupt {
-        outcome.residue.push(corrupt_text(path));
+        outcome.failed.push(corrupt_text(path));
     }
     Ok(Some(outcome))
 }
@@ -163,16 +185,14 @@ pub fn take_over_all(state: &Path, patience: Duration, hands: &mut Hands, cause:
                 match take_over(&path, patience, hands, cause) {
                     Ok(None) => {}
                     Ok(Some(one)) => outcome.add(one),
-                    Err(error) => outcome.residue.push(error.to_string()),
+                    Err(error) => outcome.failed.push(error.to_string()),
                 }
             }
         }
-        Err(error) => outcome.residue.push(error.to_string()),
+        Err(error) => outcome.failed.push(error.to_string()),
     }
-    // What stood in the way of one drill may be gone since: only the last look counts for tables.
-    outcome
-        .residue
-        .retain(|line| !line.starts_with("nftables table "));
+    // What stood in the way of one drill may be gone since: only the last look counts.
+    outcome.found.clear();
     outcome.add(Outcome::scan(hands));
     outcome
 }

@@ -18,13 +18,11 @@ use wire::{
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::boottime::{Boottime, boot_id};
-use crate::changes;
 use crate::datapath::{self, Watcher};
 use crate::drill::{Error as DrillError, Order};
 use crate::guards::{self, Identity};
 use crate::owner::{Handle, Refusal, Request as Ask};
 use crate::policy::{self, Policy};
-use crate::revert;
 
 /// Plans of this size are read; 60,000 prefixes for each of a dozen cells are about 15 MB.
 pub const PLAN_BYTES_MOST: usize = 64 << 20;
@@ -131,7 +129,7 @@ impl Service {
         mine.map(|(step, change)| PlannedChange {
             step: step.id,
             kind: change.kind().to_owned(),
-            summary: changes::summary(change),
+            summary: change.summary(),
             ends_by: change.ends_by().iter().map(ToString::to_string).collect(),
         })
         .collect()
@@ -294,15 +292,10 @@ impl Agent for Service {
             .ask(|reply| Ask::Revert(drill, reply))
             .await
             .map_err(status)?;
-        let revert::Outcome {
-            verified,
-            residue,
-            drifted,
-        } = outcome;
         Ok(Response::new(RevertReply {
-            verified,
-            residue,
-            drifted,
+            verified: outcome.verified,
+            residue: outcome.residue(),
+            drifted: outcome.drifted,
         }))
     }
 

@@ -1,23 +1,68 @@
 //! The closed vocabulary of what an agent may alter on a machine, each one with an undo.
 
-use ipnet::IpNet;
+mod cgroup;
+mod file;
+mod filesystem;
+mod firewall;
+mod helper;
+mod process;
+mod qdisc;
+mod route;
+
 use serde::{Deserialize, Serialize};
 
-/// One reversible alteration of a node. Faults produce these; agents know nothing else.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Change {
-    /// Packets to and from `peers` vanish without a word to either side.
-    Firewall(FirewallCut),
+pub use cgroup::{CgroupLimit, Limit};
+pub use file::{FileAct, FileChange};
+pub use filesystem::{FilesystemAct, FilesystemChange};
+pub use firewall::{Direction, FirewallCut, Peers};
+pub use helper::{HelperChange, HelperWork};
+pub use process::{ProcessAct, ProcessChange, Processes};
+pub use qdisc::{Netem, QdiscChange, Shape, Tbf};
+pub use route::{Instead, RouteChange};
+
+macro_rules! changes {
+    ($($(#[$doc:meta])* $variant:ident($data:ty) = $kind:literal,)*) => {
+        /// One reversible alteration of a node. Faults produce these; agents know nothing else.
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub enum Change {
+            $($(#[$doc])* #[serde(rename = $kind)] $variant($data),)*
+        }
+
+        impl Change {
+            /// Every kind that there is.
+            pub const KINDS: &'static [&'static str] = &[$($kind),*];
+
+            /// The word for this kind of change in the agent's policy, the plan and the journal.
+            pub fn kind(&self) -> &'static str {
+                match self { $(Change::$variant(_) => $kind,)* }
+            }
+
+            /// What is altered, in words.
+            pub fn summary(&self) -> String {
+                match self { $(Change::$variant(change) => change.summary(),)* }
+            }
+        }
+    };
 }
 
-impl Change {
-    /// The word for this kind of change in the agent's policy, the plan and the journal.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Change::Firewall(_) => "firewall",
-        }
-    }
+changes! {
+    /// Packets to and from `peers` vanish without a word to either side.
+    Firewall(FirewallCut) = "firewall",
+    /// Routes are withdrawn, or another one stands in their place.
+    Route(RouteChange) = "route",
+    /// What leaves a device is delayed, lost or held back.
+    Qdisc(QdiscChange) = "qdisc",
+    /// Processes stand still or are killed.
+    Process(ProcessChange) = "process",
+    /// A control group gets less than it had.
+    Cgroup(CgroupLimit) = "cgroup",
+    /// One file has other content, another mode, or is gone.
+    File(FileChange) = "file",
+    /// One file system takes no writes.
+    Filesystem(FilesystemChange) = "filesystem",
+    /// A process of the agent's uses something up.
+    Helper(HelperChange) = "helper",
 }
 
 impl Change {
@@ -26,66 +71,33 @@ impl Change {
     pub fn ends_by(&self) -> &'static [&'static str] {
         match self {
             Change::Firewall(_) => &["timer", "lease", "guardian", "gate", "owner", "journal"],
+            // The kernel kills a helper when the agent ends.
+            Change::Helper(_) => &["timer", "lease", "guardian", "parent", "journal"],
+            Change::Process(change) if change.act == ProcessAct::Kill => &[],
+            Change::Route(_)
+            | Change::Qdisc(_)
+            | Change::Process(_)
+            | Change::Cgroup(_)
+            | Change::File(_)
+            | Change::Filesystem(_) => &["timer", "lease", "guardian", "journal"],
         }
     }
-}
 
-/// A silent cut of IPv4 and IPv6 packets, for the host's own and for forwarded traffic.
-///
-/// The management path (operator address + agent port, ICMPv6 133-137) is not part of it: every
-/// agent keeps its own open, because only it knows the port that it listens on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FirewallCut {
-    /// Whom the node can no longer talk to.
-    pub peers: Peers,
-    /// Which way packets vanish, seen from the node.
-    pub direction: Direction,
-}
-
-/// A set of addresses; both lists are merged (no overlap, no adjacent pair) and sorted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Peers {
-    /// Exactly these prefixes.
-    Only(Vec<IpNet>),
-    /// Everything but these prefixes (loopback is always spared).
-    AllBut(Vec<IpNet>),
-}
-
-impl Peers {
-    /// The prefixes as listed, whatever they mean.
-    pub fn prefixes(&self) -> &[IpNet] {
+    /// Why no undo can bring back what this takes, if none can; such a change needs consent.
+    pub fn undo_impossible(&self) -> Option<&'static str> {
         match self {
-            Peers::Only(prefixes) | Peers::AllBut(prefixes) => prefixes,
+            Change::Process(change) if change.act == ProcessAct::Kill => {
+                Some("a killed process does not come back unless something starts it again")
+            }
+            _ => None,
         }
     }
-}
 
-/// Seen from the node that is cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Direction {
-    Ingress,
-    Egress,
-    Both,
-}
-
-impl Direction {
-    /// For people.
-    pub fn words(self) -> &'static str {
+    /// The cut, if it is one: what endpoints, planes and canaries reason about.
+    pub fn as_cut(&self) -> Option<&FirewallCut> {
         match self {
-            Direction::Ingress => "ingress",
-            Direction::Egress => "egress",
-            Direction::Both => "both directions",
+            Change::Firewall(cut) => Some(cut),
+            _ => None,
         }
-    }
-
-    pub fn ingress(self) -> bool {
-        self != Direction::Egress
-    }
-
-    pub fn egress(self) -> bool {
-        self != Direction::Ingress
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::change::{Change, Peers};
+use crate::change::Peers;
 use crate::faults::{CellChanges, Scene};
 use crate::fleet::Fleet;
 use crate::input::InputError;
@@ -206,7 +206,9 @@ fn check_towards_target(
         Err(PlanError::Refused(error.with_hint("write `peers: target`")))
     };
     for change in changes.iter().flat_map(|(_, changes)| changes) {
-        let Change::Firewall(cut) = change;
+        let Some(cut) = change.as_cut() else {
+            return refuse(&format!("nothing: {}", change.summary()));
+        };
         let beyond = |prefix: &&IpNet| !within(prefix, &target.prefixes);
         match &cut.peers {
             Peers::AllBut(_) => return refuse("everyone"),

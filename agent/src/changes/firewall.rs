@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use scenarios::change::{FirewallCut, Peers};
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Hands, Management, OURS, Place, Reversible};
+use super::{Error, Hands, Management, Place, Reversible};
 use crate::journal::Permit;
 use crate::kernel::devices;
 use crate::kernel::namespaces::NamespaceId;
@@ -89,13 +89,8 @@ impl Undo {
 impl Reversible for FirewallCut {
     type Undo = Undo;
 
-    fn capture(
-        &self,
-        hands: &mut Hands,
-        place: &Place,
-        management: &Management,
-    ) -> Result<Undo, Error> {
-        let name = format!("{OURS}{}_{}_{}", place.drill, place.step, place.index);
+    fn capture(&self, hands: &mut Hands, place: &Place) -> Result<Undo, Error> {
+        let name = place.name();
         let mut tables = Vec::new();
         let mut pinned = Vec::new();
         if self.direction.ingress() {
@@ -120,7 +115,7 @@ impl Reversible for FirewallCut {
             None => Ok(Undo {
                 tables,
                 devices: pinned,
-                management: management.clone(),
+                management: place.management.clone(),
                 inside: Vec::new(),
             }),
         }
@@ -184,7 +179,7 @@ impl Reversible for FirewallCut {
         Ok(())
     }
 
-    fn undo(undo: &Undo, hands: &mut Hands, permit: &Permit) -> Result<(), Error> {
+    fn undo(undo: &Undo, hands: &mut Hands, permit: &Permit) -> Result<Vec<String>, Error> {
         let mut failed = Ok(());
         for pod in &undo.inside {
             // A namespace that nobody is in any more took its tables with it.
@@ -195,7 +190,12 @@ impl Reversible for FirewallCut {
             };
             failed = failed.and(gone);
         }
-        delete(&undo.tables, &mut hands.nft, permit).and(failed)
+        delete(&undo.tables, &mut hands.nft, permit).and(failed)?;
+        Ok(Vec::new())
+    }
+
+    fn may_repeat(_undo: &Undo) -> bool {
+        true
     }
 
     fn gaps(undo: &Undo) -> Vec<String> {
@@ -405,27 +405,4 @@ fn add_rules(
         }
         transaction.add_rule(table, chain, &rule);
     }
-}
-
-/// The cut in words.
-pub fn summary(cut: &FirewallCut) -> String {
-    let which = match &cut.peers {
-        Peers::Only(prefixes) => format!("{} merged prefixes", merged(prefixes)),
-        Peers::AllBut(prefixes) => {
-            format!(
-                "everything but loopback and {} merged prefixes",
-                merged(prefixes)
-            )
-        }
-    };
-    let way = match (cut.direction.ingress(), cut.direction.egress()) {
-        (true, true) => "from and to",
-        (true, false) => "from",
-        (false, _) => "to",
-    };
-    format!("packets {way} {which} vanish in silence")
-}
-
-fn merged(prefixes: &Vec<ipnet::IpNet>) -> usize {
-    ipnet::IpNet::aggregate(prefixes).len()
 }

@@ -38,6 +38,7 @@ pub(super) fn capture_all(
     order: &Order,
     me: &Identity,
     port: u16,
+    directory: &Path,
     hands: &mut Hands,
 ) -> Result<(Vec<Work>, Vec<Intent>), Error> {
     let management = Management {
@@ -51,13 +52,13 @@ pub(super) fn capture_all(
             drill: order.drill.clone(),
             step: step.id,
             index,
+            state: directory.to_owned(),
+            management: management.clone(),
         };
-        let undo = changes::capture(change, hands, &place, &management).map_err(|cause| {
-            Error::Capture {
-                drill: order.drill.clone(),
-                step: step.id,
-                cause,
-            }
+        let undo = changes::capture(change, hands, &place).map_err(|cause| Error::Capture {
+            drill: order.drill.clone(),
+            step: step.id,
+            cause,
         })?;
         intents.push(Intent {
             step: step.id,
@@ -157,7 +158,9 @@ impl Held {
             return Ok(proof);
         }
         for work in &mut self.work {
-            let Undo::Firewall(undo) = &mut work.undo;
+            let Undo::Firewall(undo) = &mut work.undo else {
+                continue; // only packets have a way past the host
+            };
             undo.inside.clone_from(&proof.inside);
             let Some(known) = self
                 .intents

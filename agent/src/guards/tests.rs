@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use scenarios::change::{Direction, FirewallCut};
+use scenarios::change::{
+    Direction, FileAct, FileChange, FilesystemAct, FilesystemChange, FirewallCut, HelperChange,
+    HelperWork, ProcessAct, ProcessChange, RouteChange,
+};
 use scenarios::plan::{CellStep, PlanTarget};
 
 use super::*;
-use crate::policy::{Kind, Protected};
+use crate::policy::Protected;
 
 fn me() -> Identity {
     Identity {
@@ -18,12 +21,14 @@ fn me() -> Identity {
 fn policy() -> Policy {
     let protected = Protected {
         cidrs: vec!["192.0.2.0/24".parse().unwrap()],
+        paths: vec!["/var/lib/cellwall".into()],
     };
     Policy {
-        allow: vec![Kind::Firewall],
+        allow: vec!["firewall".to_owned()],
         longest: Duration::from_secs(3600),
         cells: 1,
         pod_namespaces: true,
+        irreversible: false,
         protected,
         clients: vec!["conductor".into()],
     }
@@ -91,7 +96,10 @@ fn check(change: impl FnOnce(&mut Plan, &mut Policy)) -> Vec<String> {
 
 /// Exactly one refusal, with this word.
 fn refused(word: &str, change: impl FnOnce(&mut Plan, &mut Policy)) {
-    let refusals = check(change);
+    only(&check(change), word);
+}
+
+fn only(refusals: &[String], word: &str) {
     assert!(
         refusals.len() == 1 && refusals[0].contains(word),
         "`{word}`: {refusals:?}"
@@ -100,7 +108,9 @@ fn refused(word: &str, change: impl FnOnce(&mut Plan, &mut Policy)) {
 
 fn peers(plan: &mut Plan, step: usize) -> &mut Peers {
     let cell = plan.steps[step].cells.values_mut().next().unwrap();
-    let Change::Firewall(cut) = &mut cell.changes[0];
+    let Change::Firewall(cut) = &mut cell.changes[0] else {
+        panic!("not a cut");
+    };
     &mut cut.peers
 }
 
@@ -225,4 +235,61 @@ fn drill_ids_are_words() {
     ] {
         assert!(!is_word(bad), "{bad}");
     }
+}
+
+#[test]
+fn what_is_protected_is_not_altered_by_any_kind() {
+    let alone = |change: Change| {
+        check(move |plan, policy| {
+            policy.allow = Change::KINDS.iter().map(ToString::to_string).collect();
+            plan.steps[0].cells.values_mut().next().unwrap().changes = vec![change.clone()];
+        })
+    };
+    let file = |path: &str| {
+        Change::File(FileChange {
+            path: path.into(),
+            act: FileAct::MoveAway,
+        })
+    };
+    assert_eq!(alone(file("/etc/app.conf")), Vec::<String>::new());
+    only(
+        &alone(file("/var/lib/cellwall/journal/d.journal")),
+        "protected",
+    );
+    only(&alone(file("etc/app.conf")), "absolute");
+    only(&alone(file("/etc/../var/app.conf")), "absolute");
+    let filesystem = |path: &str| {
+        Change::Filesystem(FilesystemChange {
+            path: path.into(),
+            act: FilesystemAct::Freeze,
+        })
+    };
+    only(&alone(filesystem("/var")), "/var/lib/cellwall is protected");
+    let route = RouteChange {
+        destination: "192.0.2.128/25".parse().unwrap(),
+        table: 254,
+        instead: None,
+    };
+    only(
+        &alone(Change::Route(route)),
+        "192.0.2.0/24, which is protected",
+    );
+    let kill = ProcessChange {
+        processes: Processes::Pids(vec![2]),
+        act: ProcessAct::Kill,
+    };
+    only(&alone(Change::Process(kill)), "irreversible: true");
+}
+
+#[test]
+fn other_cells_get_no_other_kind_than_a_cut() {
+    let helper = Change::Helper(HelperChange {
+        work: HelperWork::BurnCpu { threads: 1 },
+    });
+    let refusals = check(move |plan, policy| {
+        policy.allow.push("helper".into());
+        let cell = plan.steps[1].cells.values_mut().next().unwrap();
+        cell.changes.push(helper.clone());
+    });
+    only(&refusals, "others may only be cut from the target");
 }

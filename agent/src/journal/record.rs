@@ -1,12 +1,17 @@
-//! The records of a journal and their lines. A stored format: readers of version 1 must stay.
+//! The records of a journal and their lines. A stored format: readers of every version must stay.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
 use crate::boottime::{Boottime, wall_ms};
 use crate::changes::Undo;
 
-/// Version of the records; stands in the first one.
-pub const FORMAT: u32 = 1;
+/// Version of the records; stands in the first one. 2: NotApplied, and more kinds of undo.
+pub const FORMAT: u32 = 2;
+/// What can be read.
+const FORMATS: RangeInclusive<u32> = 1..=FORMAT;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -15,6 +20,10 @@ pub enum Record {
     Intent(Intent),
     /// The change with this number is in force.
     Applied {
+        index: u32,
+    },
+    /// It was refused and altered nothing: its undo is not owed, and must not be made.
+    NotApplied {
         index: u32,
     },
     /// The drill will act; everything must be over at `deadline`.
@@ -100,6 +109,10 @@ pub struct Contents {
     pub armed: Option<Armed>,
     /// In the order in which they were written; undo goes the other way.
     pub intents: Vec<Intent>,
+    /// Changes that were refused without having altered anything.
+    pub not_applied: BTreeSet<u32>,
+    /// Changes whose undo has succeeded.
+    pub undone: BTreeSet<u32>,
     pub deadline: Option<Boottime>,
     pub closed: bool,
     /// A whole line was not what was written: something may be missing.
@@ -126,10 +139,16 @@ impl Contents {
         contents.corrupt |= contents
             .armed
             .as_ref()
-            .is_some_and(|armed| armed.format != FORMAT);
+            .is_some_and(|armed| !FORMATS.contains(&armed.format));
         // The first record says what all others mean; it is missing only if nothing was permitted.
         contents.corrupt |= contents.armed.is_none() && contents.sound_length > 0;
         contents
+    }
+
+    /// Whether undoing this change is still owed.
+    pub fn owes(&self, intent: &Intent) -> bool {
+        let undone = self.undone.contains(&intent.index) && !intent.undo.may_repeat();
+        !undone && !self.not_applied.contains(&intent.index)
     }
 
     /// When everything of this drill must be over, fired or not.
@@ -144,7 +163,9 @@ impl Contents {
             Record::Intent(intent) => self.intents.push(intent),
             Record::Fired { deadline, .. } => self.deadline = Some(deadline),
             Record::Closed { .. } => self.closed = true,
-            Record::Applied { .. } | Record::Undone { .. } | Record::UndoFailed { .. } => {}
+            Record::NotApplied { index } => drop(self.not_applied.insert(index)),
+            Record::Undone { index } => drop(self.undone.insert(index)),
+            Record::Applied { .. } | Record::UndoFailed { .. } => {}
         }
     }
 }

@@ -182,7 +182,8 @@ mod tests {
         Ok(changes[0]
             .1
             .iter()
-            .map(|Change::Firewall(cut)| cut.clone())
+            .filter_map(Change::as_cut)
+            .cloned()
             .collect())
     }
 

@@ -1,10 +1,7 @@
-//! A plan in words: who changes what, how many prefixes after merging, which way.
+//! A plan in words: who changes what, and what ends it.
 
 use std::fmt;
 
-use ipnet::IpNet;
-
-use crate::change::{Change, Direction, Peers};
 use crate::plan::Plan;
 use crate::scenario::Side;
 
@@ -17,16 +14,14 @@ pub struct ChangeLine {
     pub side: Side,
     pub cell: String,
     pub nodes: Vec<String>,
-    /// The agent's word for the kind of change: `firewall`.
+    /// The agent's word for the kind of change, such as `firewall`.
     pub kind: &'static str,
-    /// Whether the prefixes are those that are spared (`everyone but`), not those that are cut.
-    pub all_but: bool,
-    /// Prefixes after merging.
-    pub v4: usize,
-    pub v6: usize,
-    pub direction: Direction,
+    /// What is altered, in words.
+    pub summary: String,
     /// What ends the change if the ones before it do not.
     pub ends_by: &'static [&'static str],
+    /// Why there is no undo, if there is none.
+    pub undo_impossible: Option<&'static str>,
 }
 
 /// One line for every change of the plan, in the order of steps and cells.
@@ -43,27 +38,17 @@ pub fn describe(plan: &Plan) -> Vec<ChangeLine> {
             .map(move |change| (step, name, cell, change))
     });
     changes
-        .map(|(step, name, cell, change)| {
-            let Change::Firewall(cut) = change;
-            let prefixes = cut.peers.prefixes();
-            let v4 = prefixes
-                .iter()
-                .filter(|prefix| matches!(prefix, IpNet::V4(_)))
-                .count();
-            ChangeLine {
-                step: step.id,
-                at_ms: step.at_ms,
-                duration_ms: step.duration_ms,
-                side: step.side,
-                cell: name.clone(),
-                nodes: cell.nodes.clone(),
-                kind: change.kind(),
-                all_but: matches!(cut.peers, Peers::AllBut(_)),
-                v4,
-                v6: prefixes.len() - v4,
-                direction: cut.direction,
-                ends_by: change.ends_by(),
-            }
+        .map(|(step, name, cell, change)| ChangeLine {
+            step: step.id,
+            at_ms: step.at_ms,
+            duration_ms: step.duration_ms,
+            side: step.side,
+            cell: name.clone(),
+            nodes: cell.nodes.clone(),
+            kind: change.kind(),
+            summary: change.summary(),
+            ends_by: change.ends_by(),
+            undo_impossible: change.undo_impossible(),
         })
         .collect()
 }
@@ -72,13 +57,12 @@ impl fmt::Display for ChangeLine {
     /// `step 0, gd-aliyun (n1, n2): cut from everyone but 3 IPv4 and 2 IPv6 prefixes, both directions`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ChangeLine {
-            step, cell, v4, v6, ..
+            step,
+            cell,
+            summary,
+            ..
         } = self;
-        let everyone = if self.all_but { "everyone but " } else { "" };
-        let (nodes, way) = (self.nodes.join(", "), self.direction.words());
-        write!(
-            f,
-            "step {step}, {cell} ({nodes}): cut from {everyone}{v4} IPv4 and {v6} IPv6 prefixes, {way}"
-        )
+        let nodes = self.nodes.join(", ");
+        write!(f, "step {step}, {cell} ({nodes}): {summary}")
     }
 }

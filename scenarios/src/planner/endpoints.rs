@@ -72,7 +72,7 @@ fn cuts<'a>(steps: &[&'a Step], cell: &str, nodes: Vec<String>) -> Vec<&'a Firew
     let of_all = of_cell.filter(|step| nodes.iter().all(|node| step.nodes.contains(node)));
     of_all
         .flat_map(|step| &step.changes)
-        .map(|Change::Firewall(cut)| cut)
+        .filter_map(Change::as_cut)
         .collect()
 }
 

@@ -42,10 +42,8 @@ fn is_meant(evidence: &Evidence<'_>, stream: &Stream) -> bool {
             .filter(|step| step.side == Side::Target)
             .filter_map(|step| step.cells.get(cell))
             .flat_map(|step| &step.changes)
-            .any(|change| {
-                let Change::Firewall(cut) = change;
-                matches!(cut.peers, Peers::AllBut(_))
-            })
+            .filter_map(Change::as_cut)
+            .any(|cut| matches!(cut.peers, Peers::AllBut(_)))
 }
 
 /// One line for each cell and plane that has a stream, in the order of cells and planes.
