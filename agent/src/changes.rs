@@ -1,6 +1,11 @@
 //! What the agent can alter, and the contract by which every alteration has its way back.
 
+pub mod cgroup;
 pub mod firewall;
+pub mod helper;
+pub mod process;
+pub mod qdisc;
+pub mod route;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -293,6 +298,11 @@ macro_rules! mechanisms {
 
 mechanisms! {
     Firewall(scenarios::change::FirewallCut, firewall::Undo),
+    Route(scenarios::change::RouteChange, route::Undo),
+    Qdisc(scenarios::change::QdiscChange, qdisc::Undo),
+    Process(scenarios::change::ProcessChange, process::Undo),
+    Cgroup(scenarios::change::CgroupLimit, cgroup::Undo),
+    Helper(scenarios::change::HelperChange, helper::Undo),
 }
 
 /// A change beside the undo of another one is a mistake of ours, met before anything is altered.
@@ -325,6 +335,9 @@ pub fn scan(hands: &mut Hands) -> Result<Vec<String>, Error> {
                 .map(|table| format!("{table} in pod {}", pod.name)),
         );
     }
+    words.extend(route::seen(hands)?);
+    words.extend(qdisc::seen(hands)?);
+    words.extend(helper::seen()?);
     Ok(words)
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use agent::changes::Hands;
 use agent::revert::take_over_all;
-use agent::{guardian, rehearsal, serve};
+use agent::{guardian, helper, rehearsal, serve};
 use clap::Parser;
 
 const RESIDUE: u8 = 4;
@@ -26,6 +26,9 @@ enum Command {
         #[arg(long)]
         agent_pid: u32,
     },
+    /// Use something up (started by the agent itself)
+    #[command(hide = true)]
+    Helper(helper::Options),
     /// Make changes of this node and take them back (for tests)
     #[command(hide = true)]
     Change(rehearsal::Options),
@@ -57,6 +60,10 @@ fn main() -> ExitCode {
     match command {
         Command::Run(options) => run(options),
         Command::Change(options) => change(options),
+        Command::Helper(options) => match helper::run(&options) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(INTERNAL, &error),
+        },
         Command::Guardian { journal, agent_pid } => match guardian::run(&journal, agent_pid) {
             Ok(()) => ExitCode::SUCCESS,
             Err(left) => fail(RESIDUE, &format!("guardian: {left}")),

@@ -173,6 +173,7 @@ fn step(
         let input = InputError::at_value(&scenario.places, &path, error.message);
         PlanError::Input(input.with_valid(error.valid).with_hint(error.hint))
     })?;
+    check_undo(scenario, &changes, &path)?;
     if others {
         check_towards_target(scenario, target, &changes, &fault_path)?;
     }
@@ -189,6 +190,22 @@ fn step(
         title: method.fault.to_string(),
         cells: cells.collect(),
     })
+}
+
+/// What no undo brings back needs the scenario's consent, and the agents' beside it.
+fn check_undo(scenario: &Scenario, changes: &CellChanges, path: &str) -> Result<(), PlanError> {
+    if scenario.allow.contains(&Consent::Irreversible) {
+        return Ok(());
+    }
+    let mut all = changes.iter().flat_map(|(_, changes)| changes);
+    let Some((change, why)) = all.find_map(|c| Some((c, c.undo_impossible()?))) else {
+        return Ok(());
+    };
+    let message = format!("{}: there is no undo, {why}", change.summary());
+    let error = InputError::at_value(&scenario.places, &format!("{path}.fault"), message);
+    Err(PlanError::Refused(
+        error.with_hint("write `allow: [irreversible]` under spec"),
+    ))
 }
 
 /// The cells that must not notice may only lose sight of the target, or the drill would harm them

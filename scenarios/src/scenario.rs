@@ -32,6 +32,8 @@ pub enum TargetSelector {
 pub enum Consent {
     /// Steps `on: others` may cut the other cells from the target.
     Others,
+    /// Changes without an undo, such as a killed process.
+    Irreversible,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -1,6 +1,8 @@
 //! A netfilter netlink socket: many messages in one atomic batch, answers with the kernel's words.
 #![allow(unsafe_code)] // setsockopt(SOL_NETLINK, ...) has no safe wrapper.
 
+mod batch;
+
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -11,6 +13,8 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
+pub use batch::{Batch, Encoder};
+
 /// The kernel answers within the system call; this is for a kernel that does not.
 const ANSWER_PATIENCE_S: i64 = 5;
 /// 60,000 IPv4 and 60,000 IPv6 prefixes are 6.2 MB in one batch, twice for two tables.
@@ -18,7 +22,6 @@ const SEND_BUFFER: usize = 256 << 20;
 const RECEIVE_BUFFER: usize = 4 << 20;
 
 const HEADER: usize = 16; // struct nlmsghdr
-const NLM_F_REQUEST: u16 = 0x1;
 pub const NLM_F_ACK: u16 = 0x4;
 pub const NLM_F_DUMP: u16 = 0x300;
 const NLM_F_DUMP_INTR: u16 = 0x10;
@@ -26,7 +29,6 @@ const NLM_F_ACK_TLVS: u16 = 0x200;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NLMSGERR_ATTR_MSG: u16 = 1;
-const NLA_F_NESTED: u16 = 0x8000;
 const NLA_TYPE_MASK: u16 = 0x3fff;
 
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +48,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// Why the kernel refused, if it did; the first reason of several.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Error::Refused(all) => all.first().map(|refusal| refusal.errno),
+            _ => None,
+        }
+    }
+
     /// Whether the kernel refused and every reason is that what was named is not there.
     pub fn is_missing(&self) -> bool {
         matches!(self, Error::Refused(all) if all.iter().all(|r| r.errno == Errno::ENOENT))
@@ -75,142 +85,6 @@ fn list(refusals: &[Refusal]) -> String {
     words.collect::<Vec<_>>().join("; ")
 }
 
-/// Encodes attributes (struct nlattr: length, type, value, padded to 4 bytes).
-#[derive(Default)]
-pub struct Encoder {
-    bytes: Vec<u8>,
-    too_long: bool,
-}
-
-impl Encoder {
-    pub fn bytes(&mut self, kind: u16, value: &[u8]) {
-        let start = self.open(kind);
-        self.bytes.extend_from_slice(value);
-        self.close(start);
-    }
-
-    /// A string, with the NUL that the kernel wants.
-    pub fn text(&mut self, kind: u16, value: &str) {
-        let start = self.open(kind);
-        self.bytes.extend_from_slice(value.as_bytes());
-        self.bytes.push(0);
-        self.close(start);
-    }
-
-    /// nf_tables numbers are big-endian.
-    pub fn be32(&mut self, kind: u16, value: u32) {
-        self.bytes(kind, &value.to_be_bytes());
-    }
-
-    pub fn be64(&mut self, kind: u16, value: u64) {
-        self.bytes(kind, &value.to_be_bytes());
-    }
-
-    pub fn nest(&mut self, kind: u16, inside: impl FnOnce(&mut Self)) {
-        let start = self.open(kind | NLA_F_NESTED);
-        inside(self);
-        self.close(start);
-    }
-
-    fn open(&mut self, kind: u16) -> usize {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(&[0, 0]);
-        self.bytes.extend_from_slice(&kind.to_ne_bytes());
-        start
-    }
-
-    fn close(&mut self, start: usize) {
-        let length = u16::try_from(self.bytes.len() - start).unwrap_or_else(|_| {
-            self.too_long = true;
-            0
-        });
-        self.bytes[start..start + 2].copy_from_slice(&length.to_ne_bytes());
-        self.pad();
-    }
-
-    fn pad(&mut self) {
-        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
-    }
-}
-
-/// Messages that the kernel takes all together or not at all.
-#[derive(Default)]
-pub struct Batch {
-    encoder: Encoder,
-    /// Where each message starts, and what it is called in errors.
-    messages: Vec<(usize, &'static str)>,
-    broken: Option<&'static str>,
-}
-
-impl Batch {
-    /// Appends one message: `kind` and `flags` of its header, then struct nfgenmsg, then attributes.
-    pub fn message(
-        &mut self,
-        label: &'static str,
-        (kind, flags): (u16, u16),
-        (family, resource): (u8, u16),
-        inside: impl FnOnce(&mut Encoder),
-    ) {
-        let [high, low] = resource.to_be_bytes();
-        let header = [family, 0, high, low]; // struct nfgenmsg
-        self.message_of(label, (kind, flags), &header, inside);
-    }
-
-    /// Appends one message of any netlink family: its own header, then attributes.
-    pub fn message_of(
-        &mut self,
-        label: &'static str,
-        (kind, flags): (u16, u16),
-        header: &[u8],
-        inside: impl FnOnce(&mut Encoder),
-    ) {
-        let start = self.encoder.bytes.len();
-        let out = &mut self.encoder.bytes;
-        out.extend_from_slice(&0_u32.to_ne_bytes());
-        out.extend_from_slice(&kind.to_ne_bytes());
-        out.extend_from_slice(&(flags | NLM_F_REQUEST).to_ne_bytes());
-        out.extend_from_slice(&[0; 8]); // sequence number (at send) and port (the kernel's)
-        out.extend_from_slice(header);
-        inside(&mut self.encoder);
-        let length = u32::try_from(self.encoder.bytes.len() - start).unwrap_or(u32::MAX);
-        self.encoder.bytes[start..start + 4].copy_from_slice(&length.to_ne_bytes());
-        self.messages.push((start, label));
-        if self.encoder.too_long {
-            self.broken.get_or_insert(label);
-        }
-    }
-
-    pub fn len(&self) -> usize {
-        self.messages.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.messages.is_empty()
-    }
-
-    /// The encoded messages, with sequence numbers 0.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.encoder.bytes
-    }
-
-    /// Asks for an ACK of message `index`.
-    pub fn acknowledge(&mut self, index: usize) {
-        if let Some((start, _)) = self.messages.get(index) {
-            let at = start + 6;
-            let bytes = &mut self.encoder.bytes;
-            let flags = u16::from_ne_bytes([bytes[at], bytes[at + 1]]) | NLM_F_ACK;
-            bytes[at..at + 2].copy_from_slice(&flags.to_ne_bytes());
-        }
-    }
-
-    fn number(&mut self, first: u32) {
-        for (index, (start, _)) in self.messages.iter().enumerate() {
-            let sequence = first.wrapping_add(index as u32);
-            self.encoder.bytes[start + 8..start + 12].copy_from_slice(&sequence.to_ne_bytes());
-        }
-    }
-}
-
 /// NETLINK_NETFILTER. Tables with the owner flag live as long as this socket, so it is close-on-exec
 /// and never handed to anyone.
 pub struct Socket {
@@ -223,7 +97,7 @@ impl Socket {
         Self::of(SockProtocol::NetlinkNetFilter)
     }
 
-    /// NETLINK_ROUTE, of which only questions are asked here.
+    /// NETLINK_ROUTE.
     pub fn open_route() -> Result<Self, Error> {
         Self::of(SockProtocol::NetlinkRoute)
     }
@@ -273,7 +147,7 @@ impl Socket {
                 let (errno, text) = message.error()?;
                 acked |= message.sequence == last;
                 if errno != 0 {
-                    let label = batch.messages[index].1;
+                    let label = batch.label(index);
                     let whole = index == 0; // the kernel blames the batch on its first message
                     refusals.push(Refusal {
                         index: (!whole).then_some(index),
@@ -294,12 +168,47 @@ impl Socket {
         }
     }
 
-    /// Sends one dump request; `each` gets the family (first byte) and the payload behind the first
-    /// four bytes (struct nfgenmsg, or the beginning of a longer header) of every answer. Starts again, up to a limit, if the tables changed meanwhile.
+    /// Sends one message of a family that works on each by itself, and waits for its answer.
+    pub fn request(
+        &mut self,
+        label: &'static str,
+        kind_and_flags: (u16, u16),
+        header: &[u8],
+        inside: impl FnOnce(&mut Encoder),
+    ) -> Result<(), Error> {
+        let mut batch = Batch::default();
+        batch.message_of(label, kind_and_flags, header, inside);
+        match self.commit(batch, 0) {
+            Err(Error::Refused(mut all)) => {
+                all.iter_mut().for_each(|refusal| refusal.label = label);
+                Err(Error::Refused(all))
+            }
+            answer => answer,
+        }
+    }
+
+    /// [`Self::dump_whole`] for short headers: `each` gets the family (first byte) and the payload
+    /// behind the first four bytes (struct nfgenmsg, or the beginning of a longer header).
     pub fn dump(
         &mut self,
         request: impl Fn() -> Batch,
         mut each: impl FnMut(u8, &[u8]),
+        restart: impl FnMut(),
+    ) -> Result<(), Error> {
+        let behind = |payload: &[u8]| {
+            let family = *payload.first().ok_or(SHORT)?;
+            each(family, payload.get(4..).ok_or(SHORT)?);
+            Ok(())
+        };
+        self.dump_whole(request, behind, restart)
+    }
+
+    /// Sends one dump request; `each` gets the payload of every answer. Starts again, up to a limit,
+    /// if the tables changed meanwhile.
+    pub fn dump_whole(
+        &mut self,
+        request: impl Fn() -> Batch,
+        mut each: impl FnMut(&[u8]) -> Result<(), Error>,
         mut restart: impl FnMut(),
     ) -> Result<(), Error> {
         for _ in 0..10 {
@@ -329,12 +238,8 @@ impl Socket {
                             };
                             return Err(Error::Refused(vec![refusal]));
                         }
-                        _ => {
-                            let family = *message.payload.first().ok_or(SHORT)?;
-                            each(family, message.payload.get(4..).ok_or(SHORT)?);
-                        }
+                        _ => each(message.payload),
                     }
-                    Ok(())
                 })?;
             }
             if !torn {

@@ -4,8 +4,26 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{DumpableBehavior, Pid, PidfdFlags, Resource, Rlimit, Signal};
+
+use super::procfs::{self, Pinned};
+use crate::journal::Permit;
+
+/// Ends with its parent, whatever ends that. The parent may be gone already: look after this.
+pub fn end_with_parent() -> io::Result<()> {
+    Ok(rustix::process::set_parent_process_death_signal(Some(
+        Signal::KILL,
+    ))?)
+}
+
+/// Takes the exit status of a child that has ended, so that no zombie is left; nothing of another's.
+pub fn reap(pid: u32) {
+    let Ok(pid) = i32::try_from(pid) else { return };
+    let flags = nix::sys::wait::WaitPidFlag::WNOHANG;
+    let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), Some(flags));
+}
 
 /// A core dump of a large process takes seconds, in which its sockets, and with them its tables,
 /// stay alive. So there is none.
@@ -45,9 +63,36 @@ impl ProcessHandle {
     }
 
     pub fn kill(&self) -> io::Result<()> {
-        match rustix::process::pidfd_send_signal(self.0.as_fd(), Signal::KILL) {
+        self.send(Signal::KILL)
+    }
+
+    /// SIGSTOP: no thread of it runs any more, and its parent is told so (SIGCHLD).
+    pub fn stop(&self, _: &Permit) -> io::Result<()> {
+        self.send(Signal::STOP)
+    }
+
+    /// SIGCONT.
+    pub fn go_on(&self, _: &Permit) -> io::Result<()> {
+        self.send(Signal::CONT)
+    }
+
+    /// A process that has ended takes any signal.
+    fn send(&self, signal: Signal) -> io::Result<()> {
+        match rustix::process::pidfd_send_signal(self.0.as_fd(), signal) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// A handle on exactly this process; none if it has ended, whoever has its number now.
+    pub fn pinned(process: Pinned) -> io::Result<Option<Self>> {
+        let handle = match Self::open(process.pid) {
+            Ok(handle) => handle,
+            Err(cause) if cause.raw_os_error() == Some(Errno::ESRCH as i32) => return Ok(None),
+            Err(cause) => return Err(cause),
+        };
+        // The number cannot have changed hands after the handle was opened.
+        let same = procfs::stat(process.pid)?.is_some_and(|stat| stat.started == process.started);
+        Ok(same.then_some(handle))
     }
 }

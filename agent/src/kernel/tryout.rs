@@ -4,7 +4,9 @@ use std::io;
 
 use super::bpf;
 use super::namespaces::scratch;
+use super::netlink::Socket;
 use super::nft::{Expression, Family, Gate, Hook, Nft, SetKind, Table, Transaction};
+use super::qdisc;
 
 /// One ability: none if it works, else why not.
 pub type Ability = Option<String>;
@@ -53,6 +55,18 @@ pub fn abilities() -> Abilities {
     match tried.and_then(|tried| tried) {
         Ok(abilities) => abilities,
         Err(error) => Abilities::none(&format!("could not be tried: {error}")),
+    }
+}
+
+/// Whether a device takes such a root: the loopback of a new namespace, whose number is always 1.
+pub fn qdisc(options: &qdisc::Options) -> Ability {
+    let tried = scratch(|| -> Result<(), String> {
+        let mut socket = Socket::open_route().map_err(|error| error.to_string())?;
+        qdisc::try_out(&mut socket, 1, options).map_err(|error| error.to_string())
+    });
+    match tried {
+        Ok(tried) => tried.err(),
+        Err(error) => Some(format!("it could not be tried: {error}")),
     }
 }
 

@@ -163,7 +163,11 @@ pub fn text(prepared: &Prepared) -> String {
     let plan = &prepared.plan;
     let mut lines = vec![summary(prepared)];
     for line in scenarios::planner::describe(plan) {
-        lines.push(format!("  {line}; ends by {}", line.ends_by.join(", ")));
+        let ends = match line.undo_impossible {
+            None => format!("ends by {}", line.ends_by.join(", ")),
+            Some(why) => format!("there is no undo: {why}"),
+        };
+        lines.push(format!("  {line}; {ends}"));
     }
     for endpoint in &plan.endpoints {
         let side = if endpoint.survivor {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::change::Change;
 use crate::library;
 use crate::plan::EndpointCut;
 use crate::read::{read_fleet, read_scenario};
@@ -187,4 +188,40 @@ fn overrides_reach_every_window_and_rate() {
         fleet.entrypoints["shop"].rate, 150.0,
         "an error changes nothing"
     );
+}
+
+#[test]
+fn what_has_no_undo_needs_consent() {
+    use crate::change::{ProcessAct, ProcessChange, Processes};
+    let process = |act| {
+        let processes = Processes::Pids(vec![4711]);
+        let change = Change::Process(ProcessChange { processes, act });
+        vec![("gd-aliyun".to_owned(), vec![change])]
+    };
+    let mut scenario = drill(str::to_owned);
+    let check = |scenario: &Scenario, act| check_undo(scenario, &process(act), "spec.method[0]");
+    assert!(check(&scenario, ProcessAct::Freeze).is_ok());
+    let refused = check(&scenario, ProcessAct::Kill).unwrap_err();
+    assert_eq!(refused.exit_code(), 3);
+    let text = refused.to_string();
+    assert!(text.contains("allow: [irreversible]"), "{text}");
+    assert!(text.contains("processes 4711 are killed"), "{text}");
+    scenario.allow.push(Consent::Irreversible);
+    assert!(check(&scenario, ProcessAct::Kill).is_ok());
+}
+
+#[test]
+fn others_lose_nothing_but_sight_of_the_target() {
+    use crate::change::{HelperChange, HelperWork};
+    let fleet = fleet();
+    let scenario = drill(str::to_owned);
+    let target = Target::resolve(&fleet, &scenario.target).unwrap();
+    let work = HelperWork::BurnCpu { threads: 1 };
+    let changes = vec![(
+        "gd-aws".to_owned(),
+        vec![Change::Helper(HelperChange { work })],
+    )];
+    let refused = check_towards_target(&scenario, &target, &changes, "spec.method[1].fault");
+    let text = refused.unwrap_err().to_string();
+    assert!(text.contains("burn the processors"), "{text}");
 }

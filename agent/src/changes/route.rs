@@ -1,0 +1,238 @@
+//! Routes to one destination withdrawn or led elsewhere, and put back exactly as they were.
+//!
+//! What stands in their place has a routing protocol of our own (199) and the same metric, so that it
+//! replaces the first of them without a moment between. An application sees a replaced route at once
+//! (EINVAL, EHOSTUNREACH, EACCES): for a cloud that is silently gone there is the firewall.
+
+use nix::errno::Errno;
+use scenarios::change::{Instead, RouteChange};
+use serde::{Deserialize, Serialize};
+
+use super::{Error, Hands, Place, Reversible};
+use crate::journal::Permit;
+use crate::kernel::netlink::{self, Socket};
+use crate::kernel::nft::Gate;
+use crate::kernel::route::{self, Kind, Route};
+
+/// What to do when the way back fails: the routes are in the journal, but in hex.
+const NEXT: &str = "run `cellwall-agent revert --all` once the cause is gone";
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Undo {
+    /// Every route that the change takes away, as raw messages.
+    pub routes: Vec<Route>,
+    /// What stands in the place of the first of them, if anything does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead: Option<Route>,
+}
+
+impl Reversible for RouteChange {
+    type Undo = Undo;
+
+    fn capture(&self, hands: &mut Hands, _: &Place) -> Result<Undo, Error> {
+        let refuse = |why: String| Error::Refused {
+            what: self.summary(),
+            why,
+        };
+        let there = all(hands).map_err(|cause| Error::Capture {
+            what: "list the routes".to_owned(),
+            cause: cause.into(),
+        })?;
+        let to_it: Vec<Route> = there.into_iter().filter(|r| self.is_meant(r)).collect();
+        if let Some(ours) = to_it.iter().find(|route| route.is_ours()) {
+            return Err(refuse(format!("there is a {ours} of ours already")));
+        }
+        let routes: Vec<Route> = to_it.into_iter().filter(Route::is_unicast).collect();
+        let Some(first) = routes.first() else {
+            return Err(refuse("there is no such route".to_owned()));
+        };
+        if let Some(route) = routes.iter().find(|route| route.expires()) {
+            let why = "ends by itself, so it could not be put back as it was";
+            return Err(refuse(format!("the {route} {why}")));
+        }
+        for (index, route) in routes.iter().enumerate() {
+            if routes[..index].iter().any(|before| before.same_slot(route)) {
+                let why = "in an order that could not be put back";
+                return Err(refuse(format!("there are several {route} {why}")));
+            }
+        }
+        let instead = match self.instead {
+            None => None,
+            Some(Instead::Via(hop)) if hop.is_ipv4() != self.destination.addr().is_ipv4() => {
+                return Err(refuse(format!("{hop} is of another family")));
+            }
+            Some(instead) => Some(ours(first, instead)),
+        };
+        Ok(Undo { routes, instead })
+    }
+
+    fn apply(&self, undo: &Undo, hands: &mut Hands, _: Gate, permit: &Permit) -> Result<(), Error> {
+        let not_applied = |why: String| Error::NotApplied {
+            what: self.summary(),
+            why,
+        };
+        let act = |cause: netlink::Error| Error::Act {
+            what: "withdraw the routes".to_owned(),
+            cause: cause.into(),
+        };
+        let now = all(hands).map_err(|cause| not_applied(cause.to_string()))?;
+        if let Some(gone) = undo.routes.iter().find(|route| !now.contains(route)) {
+            return Err(not_applied(format!(
+                "the {gone} is not there as it was at arm"
+            )));
+        }
+        let socket = hands
+            .route()
+            .map_err(|cause| not_applied(cause.to_string()))?;
+        let mut rest = undo.routes.as_slice();
+        if let Some(instead) = &undo.instead {
+            route::replace(socket, instead, permit).map_err(|cause| match cause.errno() {
+                // The kernel said no to the first thing that was asked.
+                Some(_) => not_applied(cause.to_string()),
+                None => act(cause),
+            })?;
+            rest = &rest[1..];
+        }
+        for route in rest {
+            route::delete(socket, route, permit).map_err(act)?;
+        }
+        let after = all(hands).map_err(act)?;
+        let there = undo.routes.iter().find(|route| after.contains(route));
+        let missing = undo
+            .instead
+            .iter()
+            .find(|ours| !after.iter().any(|seen| seen.is_the_asked(ours)));
+        match (there, missing) {
+            (None, None) => Ok(()),
+            (Some(route), _) => Err(unlike("take the routes away", format!("{route} is there"))),
+            (_, Some(ours)) => Err(unlike("lead them elsewhere", format!("no {ours} of ours"))),
+        }
+    }
+
+    fn undo(undo: &Undo, hands: &mut Hands, permit: &Permit) -> Result<Vec<String>, Error> {
+        let back = |cause: netlink::Error| Error::Back {
+            what: "put the routes back".to_owned(),
+            cause: cause.into(),
+            now: "they may be missing or lead elsewhere".to_owned(),
+            next: NEXT,
+        };
+        let now = all(hands).map_err(back)?;
+        let is_ours = |route: &&Route| {
+            undo.instead
+                .as_ref()
+                .is_some_and(|ours| route.is_the_asked(ours))
+        };
+        let mut ours = now.iter().find(is_ours);
+        let mut drifted = Vec::new();
+        let missing = undo.routes.iter().filter(|route| !now.contains(route));
+        let missing: Vec<&Route> = missing.collect();
+        if missing.is_empty() && ours.is_none() {
+            return Ok(drifted);
+        }
+        let socket = hands.route().map_err(back)?;
+        for route in missing {
+            let other = now
+                .iter()
+                .find(|other| other.same_slot(route) && !is_ours(other));
+            if let Some(other) = other {
+                drifted.push(format!("another {other} stands where one was captured"));
+                continue;
+            }
+            let put = match ours.take_if(|ours| ours.same_slot(route)) {
+                Some(_) => route::replace(socket, route, permit),
+                None => route::add(socket, route, permit),
+            };
+            if let Err(cause) = put {
+                match way_is_gone(&cause) {
+                    true => drifted.push(format!("the way of the {route} is gone: {cause}")),
+                    false => return Err(back(cause)),
+                }
+            }
+        }
+        // Also one whose place could not be filled again.
+        if let Some(ours) = &undo.instead {
+            route::delete(socket, ours, permit).map_err(back)?;
+        }
+        verified(undo, hands, drifted)
+    }
+}
+
+/// After the way back: nothing of ours, and every captured route unless it drifted.
+fn verified(undo: &Undo, hands: &mut Hands, drifted: Vec<String>) -> Result<Vec<String>, Error> {
+    let not_back = |cause: String| Error::Back {
+        what: "put the routes back".to_owned(),
+        cause: cause.into(),
+        now: "the other routes are as they were".to_owned(),
+        next: NEXT,
+    };
+    let now = all(hands).map_err(|cause| not_back(cause.to_string()))?;
+    let asked = undo.instead.iter();
+    let ours = asked.filter(|ours| now.iter().any(|seen| seen.is_the_asked(ours)));
+    if let Some(ours) = ours.last() {
+        return Err(not_back(format!("the {ours} is still ours")));
+    }
+    match undo.routes.iter().find(|route| !now.contains(route)) {
+        Some(route) if drifted.is_empty() => Err(not_back(format!("the {route} did not appear"))),
+        _ => Ok(drifted),
+    }
+}
+
+/// What no second try would change: the device or the next hop of the route is not there any more.
+fn way_is_gone(cause: &netlink::Error) -> bool {
+    use Errno::{EADDRNOTAVAIL, EHOSTUNREACH, EINVAL, ENETDOWN, ENETUNREACH, ENODEV, ENOENT};
+    let gone = [
+        ENODEV,
+        ENETDOWN,
+        ENETUNREACH,
+        EHOSTUNREACH,
+        EADDRNOTAVAIL, // the preferred source address
+        EINVAL,        // the same, or a next hop object
+        ENOENT,
+        Errno::EEXIST, // somebody was quicker than the look
+    ];
+    cause.errno().is_some_and(|errno| gone.contains(&errno))
+}
+
+fn unlike(what: &str, seen: String) -> Error {
+    Error::Act {
+        what: what.to_owned(),
+        cause: format!("the kernel took it, but {seen}").into(),
+    }
+}
+
+fn ours(first: &Route, instead: Instead) -> Route {
+    match instead {
+        Instead::Blackhole => Route::instead_of(first, Kind::Blackhole, None),
+        Instead::Unreachable => Route::instead_of(first, Kind::Unreachable, None),
+        Instead::Prohibit => Route::instead_of(first, Kind::Prohibit, None),
+        Instead::Via(hop) => Route::instead_of(first, Kind::Unicast, Some(hop)),
+    }
+}
+
+fn all(hands: &mut Hands) -> Result<Vec<Route>, netlink::Error> {
+    let socket: &mut Socket = hands.route()?;
+    route::all(socket)
+}
+
+/// Every route of ours that the host has now, in words.
+pub fn seen(hands: &mut Hands) -> Result<Vec<String>, Error> {
+    let routes = all(hands).map_err(|cause| Error::Capture {
+        what: "list the routes".to_owned(),
+        cause: cause.into(),
+    })?;
+    let ours = routes.iter().filter(|route| route.is_ours());
+    Ok(ours
+        .map(|route| format!("{route} (protocol 199)"))
+        .collect())
+}
+
+trait Meant {
+    fn is_meant(&self, route: &Route) -> bool;
+}
+
+impl Meant for RouteChange {
+    fn is_meant(&self, route: &Route) -> bool {
+        route.table() == self.table && route.destination() == Some(self.destination.trunc())
+    }
+}

@@ -1,0 +1,104 @@
+//! Control groups of both versions: one folder, pinned, and the files in it.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::journal::Permit;
+
+/// A group that cannot be taken for a later one of the same name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Folder {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Folder {
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let there = path.symlink_metadata()?;
+        if !there.is_dir() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        std::fs::metadata(path.join("cgroup.procs"))
+            .map_err(|_| io::Error::other("it is no control group"))?;
+        Ok(Self {
+            path: path.to_owned(),
+            device: there.dev(),
+            inode: there.ino(),
+        })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the group is still there, and still the same.
+    pub fn is_there(&self) -> bool {
+        let same =
+            |there: std::fs::Metadata| (there.dev(), there.ino()) == (self.device, self.inode);
+        self.path.symlink_metadata().is_ok_and(same)
+    }
+
+    pub fn has(&self, file: &str) -> bool {
+        self.path.join(file).exists()
+    }
+
+    /// Without the line end.
+    pub fn read(&self, file: &str) -> io::Result<String> {
+        let text = std::fs::read_to_string(self.path.join(file))?;
+        Ok(text.trim_end().to_owned())
+    }
+
+    /// In one system call, which the kernel takes whole or not at all.
+    pub fn write(&self, file: &str, value: &str, _: &Permit) -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).open(self.path.join(file))?;
+        file.write_all(value.as_bytes())
+    }
+
+    /// Every process in the group and below it.
+    pub fn members(&self) -> io::Result<Vec<u32>> {
+        let mut open = vec![self.path.clone()];
+        let mut pids = Vec::new();
+        while let Some(folder) = open.pop() {
+            let procs = match std::fs::read_to_string(folder.join("cgroup.procs")) {
+                Ok(procs) => procs,
+                // A group below that was removed meanwhile.
+                Err(_) if folder != self.path => continue,
+                Err(cause) => return Err(cause),
+            };
+            pids.extend(procs.lines().filter_map(|line| line.parse::<u32>().ok()));
+            let entries = std::fs::read_dir(&folder)?.flatten();
+            let folders = entries.filter(|e| e.file_type().is_ok_and(|kind| kind.is_dir()));
+            open.extend(folders.map(|entry| entry.path()));
+        }
+        Ok(pids)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_of_the_same_name_is_another_one() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("g");
+        let make = || {
+            std::fs::create_dir(&path).unwrap();
+            std::fs::write(path.join("cgroup.procs"), "").unwrap();
+        };
+        make();
+        let folder = Folder::open(&path).unwrap();
+        assert!(folder.is_there() && folder.members().unwrap().is_empty());
+        std::fs::rename(&path, root.path().join("old")).unwrap();
+        assert!(!folder.is_there());
+        make();
+        assert!(!folder.is_there(), "another inode");
+        assert!(Folder::open(root.path()).is_err(), "no control group");
+    }
+}

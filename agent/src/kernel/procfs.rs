@@ -1,0 +1,155 @@
+//! What /proc tells of processes, and what this agent's own look like.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+
+/// PF_KTHREAD of linux/sched.h.
+const KERNEL_THREAD: u64 = 0x0020_0000;
+
+/// A process that cannot be taken for a later one with the same id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pinned {
+    pub pid: u32,
+    /// Clock ticks after boot when it began, field 22 of proc_pid_stat(5).
+    pub started: u64,
+}
+
+/// Of proc_pid_stat(5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// `R`, `S`, `D`, `T` (stopped), `t` (traced), `Z`, `X`, ...
+    pub state: char,
+    pub is_kernel_thread: bool,
+    pub started: u64,
+}
+
+impl Stat {
+    /// The name in parentheses may hold anything, also parentheses and spaces.
+    fn parse(text: &str) -> Option<Self> {
+        let (_, rest) = text.rsplit_once(')')?;
+        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+        let flags: u64 = fields.get(6)?.parse().ok()?;
+        Some(Self {
+            state: fields.first()?.chars().next()?,
+            is_kernel_thread: flags & KERNEL_THREAD != 0,
+            started: fields.get(19)?.parse().ok()?,
+        })
+    }
+
+    pub fn is_dead(&self) -> bool {
+        matches!(self.state, 'Z' | 'X' | 'x')
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        matches!(self.state, 'T' | 't')
+    }
+}
+
+/// None if there is no such process.
+pub fn stat(pid: u32) -> io::Result<Option<Stat>> {
+    read_stat(&format!("/proc/{pid}/stat"))
+}
+
+fn read_stat(path: &str) -> io::Result<Option<Stat>> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Stat::parse(&text)
+            .map(Some)
+            .ok_or_else(|| io::Error::other(format!("{path} makes no sense"))),
+        Err(cause) if is_gone(&cause) => Ok(None),
+        Err(cause) => Err(cause),
+    }
+}
+
+/// A process that ends while it is looked at gives ENOENT or ESRCH.
+fn is_gone(cause: &io::Error) -> bool {
+    cause.kind() == io::ErrorKind::NotFound
+        || cause.raw_os_error() == Some(nix::errno::Errno::ESRCH as i32)
+}
+
+/// The states of all threads of a process; none if it is gone.
+pub fn threads(pid: u32) -> io::Result<Vec<Stat>> {
+    let folder = format!("/proc/{pid}/task");
+    let entries = match std::fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(cause) if is_gone(&cause) => return Ok(Vec::new()),
+        Err(cause) => return Err(cause),
+    };
+    let mut all = Vec::new();
+    for entry in entries.flatten() {
+        let path = entry.path().join("stat");
+        all.extend(read_stat(&path.display().to_string())?);
+    }
+    Ok(all)
+}
+
+/// Every process id that there is now.
+pub fn pids() -> io::Result<Vec<u32>> {
+    let names = std::fs::read_dir("/proc")?.flatten();
+    Ok(names
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect())
+}
+
+/// The words of a process's command line; none if it is gone or a kernel thread.
+pub fn command_line(pid: u32) -> Vec<String> {
+    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    bytes
+        .split(|byte| *byte == 0)
+        .filter(|word| !word.is_empty())
+        .map(|word| String::from_utf8_lossy(word).into_owned())
+        .collect()
+}
+
+/// Whether it runs this very program: the agent, its guardian or a helper.
+pub fn is_ours(pid: u32) -> bool {
+    let file = |pid: &str| {
+        let program = std::fs::metadata(format!("/proc/{pid}/exe")).ok()?;
+        Some((program.dev(), program.ino()))
+    };
+    let own = file("self");
+    own.is_some() && file(&pid.to_string()) == own
+}
+
+/// Bytes that could be had now, of proc_meminfo(5).
+pub fn memory_available() -> io::Result<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo")?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.map(|kib| kib * 1024)
+        .ok_or_else(|| io::Error::other("/proc/meminfo has no MemAvailable"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_hold_anything() {
+        let line =
+            "4711 (a) S (b c) T 1 4711 4711 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 9 9";
+        let stat = Stat::parse(line).unwrap();
+        assert_eq!((stat.state, stat.started), ('T', 987_654));
+        assert!(stat.is_stopped() && !stat.is_kernel_thread);
+        let kernel = line.replace("4194560", "69238880");
+        assert!(Stat::parse(&kernel).unwrap().is_kernel_thread);
+        for bad in ["", "1 (x", "1 (x) S 1 2", "1 (x) S a b c d e f g"] {
+            assert_eq!(Stat::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn this_process_is_seen_and_a_dead_one_is_not() {
+        let me = std::process::id();
+        assert_eq!(stat(me).unwrap().unwrap().state, 'R');
+        assert!(is_ours(me) && !is_ours(1));
+        assert!(pids().unwrap().contains(&me));
+        assert!(!threads(me).unwrap().is_empty() && !command_line(me).is_empty());
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        assert_eq!(stat(child.id()).unwrap(), None);
+        assert!(memory_available().unwrap() > 1 << 20);
+    }
+}

@@ -1,0 +1,209 @@
+//! Root queueing disciplines of a device: the ones of ours, and raw copies of those of others.
+//!
+//! Numbers and structs are from linux/rtnetlink.h and linux/pkt_sched.h (uapi).
+
+mod options;
+
+use std::fmt;
+
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::netlink::{Batch, Error, NLM_F_DUMP, Socket, attributes};
+use crate::journal::Permit;
+
+pub use options::{Filter, Options};
+
+const RTM_NEWQDISC: u16 = 36;
+const RTM_DELQDISC: u16 = 37;
+const RTM_GETQDISC: u16 = 38;
+const RTM_NEWTCLASS: u16 = 40;
+const RTM_NEWTFILTER: u16 = 44;
+const NLM_F_REPLACE: u16 = 0x100;
+const NLM_F_EXCL: u16 = 0x200;
+const NLM_F_CREATE: u16 = 0x400;
+
+const TCA_KIND: u16 = 1;
+const TCA_OPTIONS: u16 = 2;
+const TC_H_ROOT: u32 = 0xffff_ffff;
+/// struct tcmsg: family, 3 bytes of padding, ifindex, handle, parent, info.
+const HEADER: usize = 20;
+
+/// The handle of every root of ours, `c5a0:`; and its one class, `c5a0:1`.
+pub const OURS: u32 = 0xc5a0_0000;
+const CLASS: u32 = OURS | 1;
+const CHILD: u32 = 0xc5a1_0000;
+
+/// The root of one device, as the kernel tells it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Root {
+    pub device: u32,
+    pub kind: String,
+    /// 0: the kernel's own default, which comes by itself when there is no other.
+    pub handle: u32,
+    /// As the kernel wrote them, in hex.
+    pub options: String,
+}
+
+impl Root {
+    pub fn is_ours(&self) -> bool {
+        self.handle == OURS
+    }
+
+    pub fn is_default(&self) -> bool {
+        self.handle == 0
+    }
+
+    /// The options as bytes.
+    pub fn raw_options(&self) -> Vec<u8> {
+        super::from_hex(&self.options).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Root {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "qdisc {} {:x}:", self.kind, self.handle >> 16)
+    }
+}
+
+fn header(device: u32, handle: u32, parent: u32, info: u32) -> [u8; HEADER] {
+    let mut bytes = [0; HEADER];
+    for (at, word) in [(4, device), (8, handle), (12, parent), (16, info)] {
+        bytes[at..at + 4].copy_from_slice(&word.to_ne_bytes());
+    }
+    bytes
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+/// The root of every device, and what stands below one of ours.
+pub fn roots(socket: &mut Socket) -> Result<Vec<Root>, Error> {
+    all(socket, |parent| parent == TC_H_ROOT)
+}
+
+/// What stands inside the class of ours on a device.
+pub fn child(socket: &mut Socket, device: u32) -> Result<Option<Root>, Error> {
+    let found = all(socket, |parent| parent == CLASS)?;
+    Ok(found.into_iter().find(|child| child.device == device))
+}
+
+fn all(socket: &mut Socket, at: impl Fn(u32) -> bool) -> Result<Vec<Root>, Error> {
+    let found = std::cell::RefCell::new(Vec::new());
+    socket.dump_whole(
+        || {
+            let mut batch = Batch::default();
+            let nobody = header(0, 0, 0, 0);
+            batch.message_of("qdiscs", (RTM_GETQDISC, NLM_F_DUMP), &nobody, |_| {});
+            batch
+        },
+        |payload| {
+            let parsed = parse(payload, &at);
+            found.borrow_mut().extend(parsed);
+            Ok(())
+        },
+        || found.borrow_mut().clear(),
+    )?;
+    Ok(found.into_inner())
+}
+
+fn parse(payload: &[u8], at: impl Fn(u32) -> bool) -> Option<Root> {
+    if !at(word(payload, 12)?) {
+        return None;
+    }
+    let mut root = Root {
+        device: word(payload, 4)?,
+        kind: String::new(),
+        handle: word(payload, 8)?,
+        options: String::new(),
+    };
+    for (kind, value) in attributes(payload.get(HEADER..)?) {
+        match kind {
+            TCA_KIND => {
+                let name = String::from_utf8_lossy(value);
+                root.kind = name.trim_end_matches('\0').to_owned();
+            }
+            TCA_OPTIONS => {
+                root.options = value.iter().map(|byte| format!("{byte:02x}")).collect();
+            }
+            _ => {}
+        }
+    }
+    Some(root)
+}
+
+/// Puts a root of ours in the place of whatever is there; the caller has looked what that is.
+pub fn set(socket: &mut Socket, device: u32, options: &Options, _: &Permit) -> Result<(), Error> {
+    try_out(socket, device, options)
+}
+
+/// Without a permit: for a device in a namespace that is thrown away.
+pub(in crate::kernel) fn try_out(
+    socket: &mut Socket,
+    device: u32,
+    options: &Options,
+) -> Result<(), Error> {
+    put(socket, (device, OURS, TC_H_ROOT), options)
+}
+
+fn put(
+    socket: &mut Socket,
+    (device, handle, parent): (u32, u32, u32),
+    options: &Options,
+) -> Result<(), Error> {
+    let to = header(device, handle, parent, 0);
+    let flags = NLM_F_CREATE | NLM_F_REPLACE;
+    socket.request("qdisc", (RTM_NEWQDISC, flags), &to, |out| {
+        out.text(TCA_KIND, options.kind());
+        out.bytes(TCA_OPTIONS, &options.encode());
+    })
+}
+
+/// The one class of our htb, what stands in it, and what leads packets into it.
+pub fn divide(
+    socket: &mut Socket,
+    device: u32,
+    (class, inside): (&Options, Option<&Options>),
+    filters: &[Filter],
+    _: &Permit,
+) -> Result<(), Error> {
+    let flags = NLM_F_CREATE | NLM_F_EXCL;
+    let to = header(device, CLASS, OURS, 0);
+    socket.request("class", (RTM_NEWTCLASS, flags), &to, |out| {
+        out.text(TCA_KIND, class.kind());
+        out.bytes(TCA_OPTIONS, &class.encode());
+    })?;
+    if let Some(inside) = inside {
+        put(socket, (device, CHILD, CLASS), inside)?;
+    }
+    for filter in filters {
+        let to = header(device, 0, OURS, filter.info());
+        socket.request("filter", (RTM_NEWTFILTER, flags), &to, |out| {
+            out.text(TCA_KIND, "u32");
+            out.bytes(TCA_OPTIONS, &filter.encode(CLASS));
+        })?;
+    }
+    Ok(())
+}
+
+/// Deletes a root of ours with all that is below it. Another one there is not touched: the kernel
+/// compares the handle.
+pub fn delete(socket: &mut Socket, device: u32, _: &Permit) -> Result<(), Error> {
+    let ours = header(device, OURS, TC_H_ROOT, 0);
+    match socket.request("qdisc", (RTM_DELQDISC, 0), &ours, |_| {}) {
+        Err(error) if matches!(error.errno(), Some(Errno::ENOENT | Errno::ENODEV)) => Ok(()),
+        other => other,
+    }
+}
+
+/// Puts a captured root of another owner back in the place of ours.
+pub fn restore(socket: &mut Socket, root: &Root, _: &Permit) -> Result<(), Error> {
+    let to = header(root.device, root.handle, TC_H_ROOT, 0);
+    let flags = NLM_F_CREATE | NLM_F_REPLACE;
+    socket.request("qdisc", (RTM_NEWQDISC, flags), &to, |out| {
+        out.text(TCA_KIND, &root.kind);
+        out.bytes(TCA_OPTIONS, &root.raw_options());
+    })
+}
