@@ -299,7 +299,7 @@ mod tests {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// As `tc` sends it for `delay 100ms 10ms loss 20% rate 8mbit`, and the 64-bit times.
+    /// `delay 100ms 10ms loss 20% rate 8mbit`: ticks of 64 ns, shares of 2^32, and the times in ns.
     #[test]
     #[cfg(target_endian = "little")]
     fn netem_is_a_struct_and_then_attributes() {
@@ -310,7 +310,7 @@ mod tests {
             rate_bps: 8_000_000,
             ..Netem::default()
         };
-        let expected = "9ad01700a086010033333333000000000000000002620200\
+        let expected = "84d71700a08601003333333300000000000000005a620200\
                         1400060040420f00000000000000000000000000\
                         0c000a0000e1f505000000000c000b008096980000000000";
         assert_eq!(hex(&encode_netem(&netem)), expected);
