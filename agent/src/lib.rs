@@ -7,6 +7,7 @@ pub mod datapath;
 pub mod drill;
 pub mod guardian;
 pub mod guards;
+pub mod halt;
 pub mod journal;
 pub mod kernel;
 pub mod owner;

@@ -16,6 +16,7 @@ use crate::changes::Hands;
 use crate::drill::{Armed, Order, Reverted};
 use crate::guardian::Guardian;
 use crate::guards::Identity;
+use crate::halt::Halt;
 use crate::journal;
 use crate::kernel::process::forbid_core_dumps;
 
@@ -52,6 +53,9 @@ pub async fn run(options: Options) -> Result<bool, String> {
         cell: "here".into(),
         node: "here".into(),
     };
+    if let Some(refusal) = Halt::of(&options.state_dir).refusal() {
+        return Err(refusal);
+    }
     let order = order(&options)?;
     let mut hands = Hands::open().map_err(|error| error.to_string())?;
     let directory = journal::directory(&options.state_dir);

@@ -148,12 +148,13 @@ pub async fn connect(
     .await
 }
 
-async fn reach(
+/// A connection to one agent, on which nothing was asked yet.
+pub async fn link(
     cell: &str,
     node: &str,
     address: SocketAddr,
     identities: &Identities,
-) -> Result<Agent, String> {
+) -> Result<AgentClient<Channel>, String> {
     let tls = ClientTlsConfig::new()
         .ca_certificate(identities.ca.clone())
         .identity(identities.own.clone())
@@ -167,7 +168,16 @@ async fn reach(
         .connect()
         .await
         .map_err(|error| format!("{address}: {}", full_text(&error)))?;
-    let mut client = AgentClient::new(channel);
+    Ok(AgentClient::new(channel))
+}
+
+async fn reach(
+    cell: &str,
+    node: &str,
+    address: SocketAddr,
+    identities: &Identities,
+) -> Result<Agent, String> {
+    let mut client = link(cell, node, address, identities).await?;
     let (status, clock) = synchronise(&mut client).await?;
     if status.protocol != PROTOCOL {
         return Err(format!(

@@ -5,6 +5,7 @@ mod canary;
 mod cut;
 mod devices;
 mod ends;
+mod halt;
 mod load;
 mod not_cut;
 mod residue;

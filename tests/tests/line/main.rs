@@ -2,6 +2,8 @@
 
 mod aborted;
 mod flaws;
+mod halt;
 mod inputs;
 mod passes;
 mod too_little;
+mod users;

@@ -164,6 +164,19 @@ impl Client {
         self.call(|mut agent| async move { Ok(agent.revert(request).await?.into_inner()) })
     }
 
+    pub fn halt(&self, reason: &str) -> Result<HaltReply, Status> {
+        let request = HaltRequest {
+            protocol: PROTOCOL,
+            reason: reason.to_owned(),
+        };
+        self.call(|mut agent| async move { Ok(agent.halt(request).await?.into_inner()) })
+    }
+
+    pub fn resume(&self) -> Result<ResumeReply, Status> {
+        let request = ResumeRequest { protocol: PROTOCOL };
+        self.call(move |mut agent| async move { Ok(agent.resume(request).await?.into_inner()) })
+    }
+
     /// Reverts and wants nothing left.
     pub fn revert_clean(&self, drill: &str) {
         let reply = self.revert(drill).unwrap();
