@@ -113,6 +113,16 @@ pub struct Management {
     pub port: u16,
 }
 
+impl Management {
+    /// Nothing stays open.
+    pub fn none() -> Self {
+        Self {
+            operator: Vec::new(),
+            port: 0,
+        }
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot list the network devices: {0}; this cut was not put in force")]

@@ -287,7 +287,7 @@ impl Owner {
         };
         match renewed {
             Ok(()) => {
-                let lease_ends = self.slot.drill().map(|(held, _)| held.lease_ends());
+                let lease_ends = self.slot.drill().and_then(|(held, _)| held.lease_ends());
                 self.shown
                     .send_modify(|shown| shown.lease_ends = lease_ends);
                 Ok(())
@@ -421,7 +421,7 @@ impl Owner {
             drill,
             claim,
             cause: cause.to_owned(),
-            lease_ends: self.slot.drill().map(|(held, _)| held.lease_ends()),
+            lease_ends: self.slot.drill().and_then(|(held, _)| held.lease_ends()),
             deadline: match &self.slot {
                 Slot::Firing(firing) => Some(firing.deadline()),
                 _ => None,

@@ -123,7 +123,7 @@ fn order(options: &Options) -> Result<Order, String> {
                 prefixes: Vec::new(),
             },
             operator: vec![options.operator],
-            lease_ms: millis(*options.lease),
+            lease_ms: Some(millis(*options.lease)),
             steps: vec![step],
             endpoints: Vec::new(),
         },

@@ -131,7 +131,11 @@ impl Service {
             step: step.id,
             kind: change.kind().to_owned(),
             summary: change.summary(),
-            ends_by: change.ends_by().iter().map(ToString::to_string).collect(),
+            ends_by: plan
+                .ends_by(change)
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
         })
         .collect()
     }
@@ -226,7 +230,7 @@ impl Agent for Service {
         };
         let mut reply = ArmReply {
             changes: self.planned(&plan),
-            lease_ms: plan.lease_ms,
+            lease_ms: plan.lease_ms.unwrap_or_default(),
             ..ArmReply::default()
         };
         let plan_sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -179,7 +179,7 @@ fn what_does_not_fit_together_is_not_armed() {
     assert!(refused.contains("SHA-256"), "{refused}");
     // All refusals at once, by Plan as by Arm; and nothing was touched.
     let mut bad = simple();
-    bad.lease_ms = 1;
+    bad.lease_ms = Some(1);
     bad.operator.clear();
     bad.steps
         .push(step(1, 0, 1_000_000, cut(&["192.0.2.7"], Direction::Both)));

@@ -6,6 +6,7 @@ mod cut;
 mod devices;
 mod ends;
 mod halt;
+mod leaseless;
 mod load;
 mod not_cut;
 mod residue;

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use scenarios::change::{Change, Direction, FirewallCut, Peers};
+use scenarios::change::{Change, Direction, FirewallCut, Management, Peers};
 use scenarios::plan::{CellStep, PLAN_FORMAT, Plan, PlanTarget, Step};
 use scenarios::scenario::Side;
 use sha2::{Digest, Sha256};
@@ -204,7 +204,22 @@ pub fn cut(peers: &[&str], direction: Direction) -> Change {
     } else {
         Peers::Only(prefixes)
     };
-    Change::Firewall(FirewallCut { peers, direction })
+    Change::Firewall(FirewallCut {
+        peers,
+        direction,
+        management: Management::Keep,
+    })
+}
+
+/// A cut of everything but loopback, the conductor's way to the agent included.
+pub fn cut_of_the_conductor() -> Change {
+    let Change::Firewall(cut) = cut(&["!127.0.0.0/8"], Direction::Both) else {
+        unreachable!()
+    };
+    Change::Firewall(FirewallCut {
+        management: Management::Cut,
+        ..cut
+    })
 }
 
 fn prefix(text: &str) -> ipnet::IpNet {
@@ -246,7 +261,7 @@ pub fn plan(lease_ms: u64, steps: Vec<Step>) -> Plan {
             prefixes: vec!["10.1.0.0/16".parse().unwrap()],
         },
         operator: vec![OPERATOR.parse().unwrap(), OPERATOR_6.parse().unwrap()],
-        lease_ms,
+        lease_ms: Some(lease_ms),
         steps,
         endpoints: Vec::new(),
     }
