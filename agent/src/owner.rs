@@ -6,12 +6,12 @@ use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, watch};
 use wire::{Claim, Event, State};
 
-use crate::boottime::{Boottime, sleep_until};
+use crate::boottime::{Boottime, boot_id, sleep_until};
 use crate::canary::Proof;
 use crate::changes::Hands;
 use crate::drill::{self, Armed, Drill, Firing, Order, describe};
 use crate::guardian::Guardian;
-use crate::guards::Identity;
+use crate::guards::{Identity, is_word};
 use crate::halt::Halt;
 use crate::journal;
 use crate::revert::{self, Outcome, take_over_all};
@@ -348,10 +348,18 @@ impl Owner {
         outcome
     }
 
-    /// Why and when a drill ended, if that is known.
+    /// Why and when a drill ended, if that is known: to this process, or to the drill's journal.
     fn ended(&self, drill: &str) -> Option<(String, Boottime)> {
-        let last = self.last.as_ref().filter(|last| last.drill == drill);
-        last.map(|last| (last.cause.clone(), last.at))
+        if let Some(last) = self.last.as_ref().filter(|last| last.drill == drill) {
+            return Some((last.cause.clone(), last.at));
+        }
+        if !is_word(drill) {
+            return None;
+        }
+        let path = journal::path_of(&journal::directory(&self.state), drill);
+        let contents = journal::read(&path).ok()?;
+        let this_boot = contents.armed.as_ref()?.boot_id == boot_id().ok()?;
+        contents.closing.filter(|_| this_boot)
     }
 
     /// Ends the drill, if there is one.

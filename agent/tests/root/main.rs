@@ -5,6 +5,7 @@ mod canary;
 mod cut;
 mod devices;
 mod ends;
+mod golden;
 mod halt;
 mod leaseless;
 mod load;
