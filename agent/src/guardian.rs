@@ -93,7 +93,9 @@ impl Guardian {
 pub fn run(journal: &Path, agent_pid: u32) -> Result<(), String> {
     detach()?;
     let agent = watch_agent(agent_pid)?;
-    let mut hands = Hands::open().map_err(|error| error.to_string())?;
+    let state = journal.parent().and_then(Path::parent);
+    let hands = state.map_or_else(Hands::open, Hands::of);
+    let mut hands = hands.map_err(|error| error.to_string())?;
     let mut ready = std::io::stdout();
     ready
         .write_all(&[READY])

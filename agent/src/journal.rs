@@ -284,7 +284,7 @@ pub fn forget(path: &Path) -> Result<(), Error> {
 /// Deletes all but the last closed, sound journals. Whatever cannot be read stays.
 fn forget_old(directory: &Path) {
     let Ok(paths) = all(directory) else { return };
-    let mut closed: Vec<(std::time::SystemTime, PathBuf)> = paths
+    let mut closed: Vec<(_, PathBuf)> = paths
         .into_iter()
         .filter(|path| read(path).is_ok_and(|contents| contents.asks() == Asks::Closed))
         .filter_map(|path| Some((path.metadata().ok()?.modified().ok()?, path)))

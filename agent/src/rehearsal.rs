@@ -57,7 +57,7 @@ pub async fn run(options: Options) -> Result<bool, String> {
         return Err(refusal);
     }
     let order = order(&options)?;
-    let mut hands = Hands::open().map_err(|error| error.to_string())?;
+    let mut hands = Hands::of(&options.state_dir).map_err(|error| error.to_string())?;
     let directory = journal::directory(&options.state_dir);
     let path = journal::path_of(&directory, &options.drill);
     let guardian = Guardian::start(&path)

@@ -6,10 +6,10 @@ use std::process::{Command, Output};
 use crate::support::*;
 
 const V1: &str = include_str!("../../src/journal/golden-v1.journal");
-const V2: &str = include_str!("../../src/journal/golden-v2.journal");
+pub const V2: &str = include_str!("../../src/journal/golden-v2.journal");
 
 /// The same journal, had it been written in this boot: what a kernel held before a reboot is gone.
-fn of_this_boot(golden: &str) -> String {
+pub fn of_this_boot(golden: &str) -> String {
     let boot = agent::boottime::boot_id().unwrap();
     let mut text = String::new();
     let mut before = ("00000000".to_owned(), "00000000".to_owned()); // checksum: golden's, ours

@@ -7,6 +7,7 @@ mod devices;
 mod ends;
 mod golden;
 mod halt;
+mod hostile;
 mod leaseless;
 mod load;
 mod not_cut;

@@ -39,11 +39,12 @@ impl Client {
 
     /// Does not wait for the agent.
     pub fn at(operator: &Namespace, tls: ClientTlsConfig, address: &str) -> Self {
-        let url = if address.contains(':') {
-            format!("https://[{address}]:{PORT}")
-        } else {
-            format!("https://{address}:{PORT}")
-        };
+        Self::at_port(operator, tls, address, PORT)
+    }
+
+    pub fn at_port(operator: &Namespace, tls: ClientTlsConfig, address: &str, port: u16) -> Self {
+        let address: std::net::IpAddr = address.parse().unwrap();
+        let url = format!("https://{}", std::net::SocketAddr::new(address, port));
         let inner = operator.run(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
