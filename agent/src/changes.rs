@@ -10,15 +10,15 @@ pub mod route;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use scenarios::change::Change;
 use serde::{Deserialize, Serialize};
 
-use crate::journal::Permit;
+use crate::journal::{self, Permit};
 use crate::kernel::namespaces::{Namespace, NamespaceId};
 use crate::kernel::netlink;
-use crate::kernel::nft::{Gate, Nft};
+use crate::kernel::nft::{Gate, Nft, TableSeen};
 use crate::pods;
 
 pub use firewall::Directions;
@@ -33,6 +33,8 @@ pub struct Hands {
     route: Option<netlink::Socket>,
     /// Pods whose own nftables are worked on. They live at least as long as they are here.
     inside: BTreeMap<NamespaceId, (Namespace, Nft)>,
+    /// Where the journals of this agent are: they say which drills are its own.
+    journals: Option<PathBuf>,
 }
 
 impl Hands {
@@ -41,7 +43,28 @@ impl Hands {
             nft: Nft::open()?,
             route: None,
             inside: BTreeMap::new(),
+            journals: None,
         })
+    }
+
+    /// For the agent with this state directory, which may not be the only one on its node.
+    pub fn of(state: &Path) -> Result<Self, netlink::Error> {
+        Ok(Self {
+            journals: Some(journal::directory(state)),
+            ..Self::open()?
+        })
+    }
+
+    /// Whether a table is held by a living process for a drill that no journal here knows: then it is
+    /// of another agent, whose own ways out end it.
+    fn is_anothers(&self, table: &TableSeen) -> bool {
+        let name = table.name.strip_prefix(OURS).unwrap_or_default();
+        let drill = name.split('_').next().unwrap_or_default();
+        let Some(journals) = &self.journals else {
+            return false;
+        };
+        let known = journal::path_of(journals, drill).try_exists();
+        table.owner.is_some() && matches!(known, Ok(false))
     }
 
     /// The host's routes and queueing disciplines.
@@ -116,6 +139,16 @@ impl Place {
 pub struct Management {
     pub operator: Vec<IpAddr>,
     pub port: u16,
+}
+
+impl Management {
+    /// Nothing stays open.
+    pub fn none() -> Self {
+        Self {
+            operator: Vec::new(),
+            port: 0,
+        }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -325,12 +358,13 @@ pub fn directions(change: &Change) -> Directions {
 
 /// Everything of ours that the kernel holds now, at the host and in its pods, in words.
 pub fn scan(hands: &mut Hands) -> Result<Vec<String>, Error> {
-    let mut words = ours(&mut hands.nft)?;
+    let host = hands.nft.tables().map_err(Error::Look)?;
+    let mut words = ours(hands, &host);
     for pod in pods::look()?.attached {
         let nft = pod.namespace.run(Nft::open).map_err(Error::Pods)?;
-        let found = ours(&mut nft.map_err(Error::Look)?)?;
+        let seen = nft.and_then(|mut nft| nft.tables()).map_err(Error::Look)?;
         words.extend(
-            found
+            ours(hands, &seen)
                 .iter()
                 .map(|table| format!("{table} in pod {}", pod.name)),
         );
@@ -341,13 +375,11 @@ pub fn scan(hands: &mut Hands) -> Result<Vec<String>, Error> {
     Ok(words)
 }
 
-fn ours(nft: &mut Nft) -> Result<Vec<String>, Error> {
-    let tables = nft.tables().map_err(Error::Look)?;
-    Ok(tables
-        .iter()
-        .filter(|t| t.name.starts_with(OURS))
+fn ours(hands: &Hands, seen: &[TableSeen]) -> Vec<String> {
+    seen.iter()
+        .filter(|table| table.name.starts_with(OURS) && !hands.is_anothers(table))
         .map(ToString::to_string)
-        .collect())
+        .collect()
 }
 
 #[cfg(test)]

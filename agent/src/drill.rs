@@ -14,7 +14,6 @@ use crate::changes::{self, Hands, Undo};
 use crate::guardian::Guardian;
 use crate::guards::Identity;
 use crate::journal::{self, Intent, Journal, Permit, Record};
-use crate::kernel::nft::Gate;
 use crate::pods;
 use crate::revert::{self, Outcome};
 
@@ -25,8 +24,8 @@ const AHEAD_MOST: Duration = Duration::from_secs(10);
 const SPIN: Duration = Duration::from_millis(4);
 /// A step that is this late (the agent was stopped) would act alone: the drill ends instead.
 const LATE: Duration = Duration::from_millis(500);
-/// A step that ends this soon is not renewed any more: several jiffies (10 ms each at most).
-const TAIL: Duration = Duration::from_millis(50);
+/// How long a drill without a lease may stay armed: nobody's silence would end it sooner.
+const ARMED_WITHOUT_LEASE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -104,8 +103,7 @@ enum Stage {
 struct Held {
     drill: String,
     claim: Claim,
-    lease: Duration,
-    lease_ends: Boottime,
+    lease: Lease,
     work: Vec<Work>,
     intents: Vec<Intent>,
     journal: Journal,
@@ -153,8 +151,12 @@ impl Armed {
         guardian: Guardian,
         hands: &mut Hands,
     ) -> Result<Self, Error> {
-        let lease = Duration::from_millis(order.plan.lease_ms);
-        let expires = Boottime::now().plus(order.armed_most);
+        let lease = order.plan.lease_ms.map(Duration::from_millis);
+        let armed_most = match lease {
+            Some(_) => order.armed_most,
+            None => order.armed_most.min(ARMED_WITHOUT_LEASE),
+        };
+        let expires = Boottime::now().plus(armed_most);
         let prepared =
             capture_all(&order, me, port, directory, hands).and_then(|(work, mut intents)| {
                 let canary = Canary::prepare(&order, me, port, &mut intents)?;
@@ -171,8 +173,7 @@ impl Armed {
         let mut held = Held {
             drill: order.drill,
             claim: order.claim,
-            lease,
-            lease_ends: Boottime::now().plus(lease),
+            lease: Lease::begin(lease),
             work,
             intents,
             journal,
@@ -210,7 +211,7 @@ impl Armed {
                 after,
             });
         }
-        held.lease_ends = Boottime::now().plus(lease); // loading 60,000 prefixes takes its time
+        held.lease.renew(); // loading 60,000 prefixes takes its time
         Ok(Self {
             held,
             expires,
@@ -243,16 +244,16 @@ impl Armed {
 
     /// When [`Self::ended`] will have something to say.
     pub fn wake(&self) -> Boottime {
-        self.held.lease_ends.min(self.expires)
+        self.held.lease.or(self.expires)
     }
 
     /// Why the drill must end now, if it must.
     pub fn ended(&self) -> Option<&'static str> {
-        let now = Boottime::now();
-        if now >= self.held.lease_ends {
+        if self.held.lease.passed() {
             Some("lease")
         } else {
-            (now >= self.expires).then_some("expired: armed for longer than the policy allows")
+            let expired = self.expires.passed();
+            expired.then_some("expired: armed for longer than the policy allows")
         }
     }
 
@@ -261,7 +262,7 @@ impl Armed {
         match self.ended() {
             Some(cause) => Err(cause),
             None => {
-                self.held.lease_ends = Boottime::now().plus(self.held.lease);
+                self.held.lease.renew();
                 Ok(())
             }
         }
@@ -290,14 +291,13 @@ impl Firing {
             Stage::InForce => Some(self.at.plus(work.ends)),
             Stage::Over => None,
         });
-        next.chain([self.deadline, self.held.lease_ends])
-            .min()
-            .unwrap_or(self.deadline)
+        let next = next.min().unwrap_or(self.deadline);
+        self.held.lease.or(next.min(self.deadline))
     }
 
     /// Does what is due now. An answer is the reason why the drill must end now.
     pub fn act(&mut self, hands: &mut Hands) -> Option<String> {
-        if self.held.lease_ends.passed() {
+        if self.held.lease.passed() {
             return Some("lease".into());
         }
         if self.deadline.passed() {
@@ -311,13 +311,13 @@ impl Firing {
 
     /// Renews the lease and every open gate; never what has ended. An answer ends the drill.
     pub fn renew(&mut self, hands: &mut Hands) -> Result<(), String> {
-        if self.held.lease_ends.passed() {
+        if self.held.lease.passed() {
             return Err("lease".into());
         }
         if self.deadline.passed() {
             return Err("deadline".into());
         }
-        self.held.lease_ends = Boottime::now().plus(self.held.lease);
+        self.held.lease.renew();
         for work in self
             .held
             .work
@@ -325,7 +325,7 @@ impl Firing {
             .filter(|work| work.stage == Stage::InForce)
         {
             let left = self.at.plus(work.ends).left();
-            let Some(gate) = renewed_gate(self.held.lease, left) else {
+            let Some(gate) = self.held.lease.renewed_gate(left) else {
                 continue; // its own timer ends it
             };
             match work.undo.renew(hands, gate, &self.held.permit) {
@@ -370,7 +370,7 @@ impl Firing {
     fn start_steps(&mut self, hands: &mut Hands) -> Result<(), String> {
         let at = self.at;
         let held = &mut self.held;
-        let lease_ends = held.lease_ends;
+        let lease = held.lease;
         let mut applied = Vec::new();
         let soon = Boottime::now().plus(SPIN);
         let due = |work: &&mut Work| work.stage == Stage::Waiting && soon >= at.plus(work.starts);
@@ -384,7 +384,7 @@ impl Firing {
                     late.as_millis()
                 ));
             }
-            let gate = Gate::new(lease_ends.left().min(at.plus(work.ends).left()));
+            let gate = lease.gate(at.plus(work.ends).left());
             let tried = changes::apply(&work.change, &work.undo, hands, gate, &held.permit);
             if let Err(error) = tried {
                 if matches!(error, changes::Error::NotApplied { .. }) {
@@ -423,18 +423,12 @@ fn not_applied(
         .map_err(|error| format!("the journal failed: {error}"))
 }
 
-/// The gate of a step that is renewed with this much `left`; none at its very end. There the gate,
-/// which counts in ms and jiffies, may have closed just before the step's own timer; taking that for
-/// a lost lease would end the steps after it too.
-fn renewed_gate(lease: Duration, left: Duration) -> Option<Gate> {
-    (left > TAIL).then(|| Gate::new(lease.min(left)))
-}
-
 /// What callers may know of a drill while it is held.
 pub trait Drill {
     fn name(&self) -> &str;
     fn claim(&self) -> &Claim;
-    fn lease_ends(&self) -> Boottime;
+    /// None: it has no lease.
+    fn lease_ends(&self) -> Option<Boottime>;
     /// Comes back if the guardian ends before the drill does.
     fn guardian(&mut self) -> &mut Guardian;
 }
@@ -444,7 +438,7 @@ macro_rules! held_drill {
         impl Drill for $state {
             fn name(&self) -> &str { &self.held.drill }
             fn claim(&self) -> &Claim { &self.held.claim }
-            fn lease_ends(&self) -> Boottime { self.held.lease_ends }
+            fn lease_ends(&self) -> Option<Boottime> { self.held.lease.ends() }
             fn guardian(&mut self) -> &mut Guardian { &mut self.held.guardian }
         }
     )* };
@@ -489,8 +483,7 @@ pub fn describe(outcome: &Outcome) -> String {
     }
 }
 
+mod lease;
 mod prepare;
+use lease::Lease;
 use prepare::{Canary, Unproven, capture_all, open};
-
-#[cfg(test)]
-mod tests;

@@ -2,7 +2,7 @@
 //!
 //! It is the agent's child in a session of its own, and outlives it. It never edits a table while
 //! the agent lives: a dead agent's drill it reverts; an agent that is still there a second past the
-//! deadline it kills first. It holds none of the agent's sockets (all are close-on-exec).
+//! deadline, or past a halt, it kills first. It holds none of the agent's sockets (all are close-on-exec).
 
 use std::io::Write;
 use std::path::Path;
@@ -15,13 +15,14 @@ use tokio::process::{Child, Command};
 
 use crate::boottime::Boottime;
 use crate::changes::Hands;
+use crate::halt::Halt;
 use crate::journal;
 use crate::kernel::process::ProcessHandle;
 use crate::revert::take_over;
 
 const READY: u8 = b'r';
 const READY_PATIENCE: Duration = Duration::from_secs(3);
-/// How long past the deadline a living agent may still be at it.
+/// How long past the deadline, or past a halt, a living agent may still be at it.
 const GRACE: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(200);
 /// An agent that lives but never journals gave up arming.
@@ -92,13 +93,17 @@ impl Guardian {
 pub fn run(journal: &Path, agent_pid: u32) -> Result<(), String> {
     detach()?;
     let agent = watch_agent(agent_pid)?;
-    let mut hands = Hands::open().map_err(|error| error.to_string())?;
+    let state = journal.parent().and_then(Path::parent);
+    let hands = state.map_or_else(Hands::open, Hands::of);
+    let mut hands = hands.map_err(|error| error.to_string())?;
     let mut ready = std::io::stdout();
     ready
         .write_all(&[READY])
         .and_then(|()| ready.flush())
         .map_err(|error| error.to_string())?;
     let started = Boottime::now();
+    let halt = Halt::beside(journal);
+    let mut halted: Option<Boottime> = None; // since when the file was seen
     let cause = loop {
         let gone = match &agent {
             Some(agent) => agent
@@ -113,13 +118,21 @@ pub fn run(journal: &Path, agent_pid: u32) -> Result<(), String> {
         if contents.as_ref().is_some_and(|contents| contents.closed) {
             return Ok(());
         }
+        halted = match halt.file_is_there() {
+            true => halted.or_else(|| Some(Boottime::now())),
+            false => None,
+        };
+        let past = |instant: Boottime| instant.plus(GRACE).passed();
         match contents.and_then(|contents| contents.over_by()) {
-            Some(over_by) if over_by.plus(GRACE).passed() => {
-                if let Some(agent) = &agent {
-                    tracing::warn!("the agent is still at it past the deadline: killing it");
-                    end(agent)?;
-                }
+            Some(over_by) if past(over_by) => {
+                tracing::warn!("the agent is still at it past the deadline: killing it");
+                agent.as_ref().map_or(Ok(()), end)?;
                 break "guardian: the agent hung past the deadline";
+            }
+            Some(_) if halted.is_some_and(past) => {
+                tracing::warn!("the agent is still at it although it is halted: killing it");
+                agent.as_ref().map_or(Ok(()), end)?;
+                break "guardian: halt, and the agent hung";
             }
             None if started.plus(NO_JOURNAL_PATIENCE).passed() => return Ok(()),
             _ => {}

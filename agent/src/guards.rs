@@ -5,7 +5,7 @@ use std::path::{Component, Path};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use scenarios::change::{Change, FirewallCut, Peers, Processes};
+use scenarios::change::{Change, FirewallCut, Management, Peers, Processes};
 use scenarios::plan::{PLAN_FORMAT, Plan, Step};
 use scenarios::scenario::Side;
 
@@ -90,11 +90,14 @@ fn check_shape(plan: &Plan, policy: &Policy, refusals: &mut Vec<String>) {
             "the plan's target is {cells} cells; the policy allows {most}"
         ));
     }
-    if !LEASE_MS.contains(&plan.lease_ms) {
-        refusals.push(format!(
-            "the lease is {} ms; it must be 1 s to 60 s",
-            plan.lease_ms
-        ));
+    match plan.lease_ms {
+        Some(lease) if !LEASE_MS.contains(&lease) => {
+            refusals.push(format!("the lease is {lease} ms; it must be 1 s to 60 s"))
+        }
+        None if !policy.no_lease => refusals.push(
+            "the drill has no lease, and the policy does not say `no_lease: true`".to_owned(),
+        ),
+        _ => {}
     }
     if !OPERATORS.contains(&plan.operator.len()) {
         refusals.push(format!(
@@ -248,6 +251,13 @@ fn check_path(step: &Step, change: &Change, policy: &Policy, refusals: &mut Vec<
 }
 
 fn check_cut(step: &Step, cut: &FirewallCut, policy: &Policy, refusals: &mut Vec<String>) {
+    if cut.management == Management::Cut && !policy.cut_management {
+        refusals.push(format!(
+            "step {} would cut the conductor's way to this agent, and the policy does not say \
+             `cut_management: true`",
+            step.id
+        ));
+    }
     let spared = Ranges::new(cut.peers.prefixes());
     for protected in &policy.protected.cidrs {
         let cut_off = match &cut.peers {

@@ -1,8 +1,10 @@
 //! The undo on disk before the change is in the kernel: one append-only file per drill.
 //!
-//! A line is: length of the JSON in bytes, CRC-32 of it in hex, the JSON. Every append is synced
-//! before it counts. The agent holds the file's lock (flock) as long as it lives.
+//! A line is: length of the JSON in bytes, CRC-32 of it in hex, the JSON, which names the line before
+//! it. Every append is synced before it counts. The agent holds the file's lock (flock) as long as it
+//! lives. docs/journal.md is the whole format.
 
+mod contents;
 pub mod record;
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
@@ -11,7 +13,10 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-pub use record::{Armed, Contents, FORMAT, Intent, Record};
+pub use contents::{Asks, Contents};
+pub use record::{Armed, FORMAT, Intent, Record};
+
+use record::Link;
 
 /// Closed journals that are kept for people to read.
 const KEPT: usize = 16;
@@ -43,6 +48,8 @@ pub struct Journal {
     file: File,
     path: PathBuf,
     length: u64,
+    link: Link,
+    corrupt: bool,
 }
 
 impl Journal {
@@ -75,13 +82,15 @@ impl Journal {
             file,
             path,
             length: 0,
+            link: Link::default(),
+            corrupt: false,
         };
-        let mut lines = record::encode(&Record::Armed(armed));
-        for intent in intents {
-            lines.extend(record::encode(&Record::Intent(intent.clone())));
-        }
+        let intents = intents.iter().cloned().map(Record::Intent);
+        let records: Vec<Record> = std::iter::once(Record::Armed(armed))
+            .chain(intents)
+            .collect();
         match journal
-            .write(&lines)
+            .write(&records)
             .and_then(|()| sync_directory(directory))
         {
             Ok(()) => Ok((journal, Permit { _made_here: () })),
@@ -93,7 +102,8 @@ impl Journal {
     }
 
     /// Takes over the journal of a drill whose agent is gone; waits up to `patience` for the lock.
-    /// The permit is for undoing what the file says. A torn tail is cut off: no permit came of it.
+    /// The permit is for undoing what the file says, which does not depend on a disk that can be
+    /// written. A torn tail is cut off: no permit came of it.
     pub fn reopen(path: &Path, patience: Duration) -> Result<(Self, Contents, Permit), Error> {
         let error = |what, cause| Error::File {
             what,
@@ -101,39 +111,61 @@ impl Journal {
             cause,
         };
         let opened = OpenOptions::new().read(true).write(true).open(path);
+        let opened = opened.or_else(|_| File::open(path));
         let mut file = opened.map_err(|cause| error("open", cause))?;
         lock(&file, path, patience)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)
             .map_err(|cause| error("read", cause))?;
-        let contents = Contents::parse(&bytes);
-        let length = contents.sound_length;
-        if contents.torn {
-            file.set_len(length)
-                .map_err(|cause| error("cut the torn end of", cause))?;
-        }
-        let journal = Self {
+        let contents = Contents::of(path, &bytes);
+        let mut journal = Self {
             file,
             path: path.to_owned(),
-            length,
+            length: bytes.len() as u64,
+            link: contents.link,
+            corrupt: contents.corrupt,
         };
+        if let Err(cause) = journal.end_line(&contents) {
+            tracing::warn!(path = %path.display(), %cause, "undoing with a journal that cannot be written");
+        }
         Ok((journal, contents, Permit { _made_here: () }))
+    }
+
+    /// What is appended must begin a line.
+    fn end_line(&mut self, contents: &Contents) -> io::Result<()> {
+        if contents.torn {
+            self.length = contents.sound_length;
+            self.file.set_len(self.length)?;
+        } else if self.length > contents.sound_length {
+            self.file.seek(SeekFrom::Start(self.length))?;
+            self.file.write_all(b"\n")?;
+            self.length += 1;
+        }
+        Ok(())
+    }
+
+    /// Whether it says too little to be closed ever.
+    pub fn is_corrupt(&self) -> bool {
+        self.corrupt
     }
 
     /// Appends one record; it is on disk when this returns.
     pub fn append(&mut self, record: &Record) -> Result<(), Error> {
-        self.write(&record::encode(record))
+        self.write(std::slice::from_ref(record))
     }
 
-    fn write(&mut self, lines: &[u8]) -> Result<(), Error> {
+    fn write(&mut self, records: &[Record]) -> Result<(), Error> {
+        let mut link = self.link;
+        let lines = link.encode(records);
         let mut attempt = || {
             self.file.seek(SeekFrom::Start(self.length))?;
-            self.file.write_all(lines)?;
+            self.file.write_all(&lines)?;
             self.file.sync_all()
         };
         let cause = match attempt() {
             Ok(()) => {
                 self.length += lines.len() as u64;
+                self.link = link;
                 return Ok(());
             }
             Err(cause) => cause,
@@ -155,7 +187,7 @@ pub fn read(path: &Path) -> Result<Contents, Error> {
         path: path.to_owned(),
         cause,
     })?;
-    Ok(Contents::parse(&bytes))
+    Ok(Contents::of(path, &bytes))
 }
 
 /// Where the journals of a state directory are.
@@ -252,9 +284,9 @@ pub fn forget(path: &Path) -> Result<(), Error> {
 /// Deletes all but the last closed, sound journals. Whatever cannot be read stays.
 fn forget_old(directory: &Path) {
     let Ok(paths) = all(directory) else { return };
-    let mut closed: Vec<(std::time::SystemTime, PathBuf)> = paths
+    let mut closed: Vec<(_, PathBuf)> = paths
         .into_iter()
-        .filter(|path| read(path).is_ok_and(|contents| contents.closed && !contents.corrupt))
+        .filter(|path| read(path).is_ok_and(|contents| contents.asks() == Asks::Closed))
         .filter_map(|path| Some((path.metadata().ok()?.modified().ok()?, path)))
         .collect();
     closed.sort();
@@ -266,5 +298,9 @@ fn forget_old(directory: &Path) {
     }
 }
 
+#[cfg(test)]
+mod corruption;
+#[cfg(test)]
+mod golden;
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@ pub mod datapath;
 pub mod drill;
 pub mod guardian;
 pub mod guards;
+pub mod halt;
 pub mod helper;
 pub mod journal;
 pub mod kernel;

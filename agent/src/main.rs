@@ -98,7 +98,7 @@ fn block_on<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, Strin
 }
 
 fn revert(state_dir: &std::path::Path) -> ExitCode {
-    let mut hands = match Hands::open() {
+    let mut hands = match Hands::of(state_dir) {
         Ok(hands) => hands,
         Err(error) => return fail(INTERNAL, &error.to_string()),
     };

@@ -3,122 +3,24 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use wire::{Claim, Event, State};
 
-use crate::boottime::{Boottime, sleep_until};
+use crate::boottime::{Boottime, boot_id, sleep_until};
 use crate::canary::Proof;
 use crate::changes::Hands;
-use crate::drill::{self, Armed, Drill, Firing, Order, Reverted, describe};
-use crate::guardian::{self, Guardian};
-use crate::guards::Identity;
+use crate::drill::{self, Armed, Drill, Firing, Order, describe};
+use crate::guardian::Guardian;
+use crate::guards::{Identity, is_word};
+use crate::halt::Halt;
 use crate::journal;
 use crate::revert::{self, Outcome, take_over_all};
 
-/// Everything that only this task may do.
-pub enum Request {
-    /// Answered with what the canaries proved.
-    Arm(Box<Order>, Reply<Proof>),
-    /// Drill, T; answered with the deadline.
-    Fire(String, Boottime, Reply<Boottime>),
-    Renew(String, Reply<()>),
-    Revert(String, Reply<Outcome>),
-    /// What the kernel lacks for a cut.
-    Probe(Reply<Vec<String>>),
-    /// Reverts, then ends the task.
-    Stop(oneshot::Sender<()>),
-}
+mod handle;
+pub use handle::{Halted, Handle, Refusal, Reply, Request, Reverted, Snapshot};
 
-pub type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
-
-/// Why a request was not done; every text says how the host is now.
-#[derive(Debug, thiserror::Error)]
-pub enum Refusal {
-    #[error(
-        "this agent is held by drill {drill} of conductor {conductor} ({state}); nothing was \
-         altered; revert that drill first"
-    )]
-    Held {
-        drill: String,
-        conductor: String,
-        state: &'static str,
-    },
-    #[error("drill {0} is not armed here; nothing was altered")]
-    NotArmed(String),
-    #[error("drill {drill} is over ({cause}); {after}; a fault that ended is never revived")]
-    Over {
-        drill: String,
-        cause: String,
-        after: String,
-    },
-    #[error("this kernel cannot do it: {}; nothing was altered", .0.join("; "))]
-    Kernel(Vec<String>),
-    #[error("an earlier drill is not cleaned up: {}; nothing was altered", .0.join("; "))]
-    Unclean(Vec<String>),
-    #[error(transparent)]
-    Guardian(#[from] guardian::Error),
-    #[error(transparent)]
-    Drill(#[from] drill::Error),
-    #[error("{0}")]
-    Look(String),
-    #[error("the agent is ending")]
-    Ending,
-}
-
-/// What everyone may know at any time.
-#[derive(Clone, Debug)]
-pub struct Snapshot {
-    pub state: State,
-    pub drill: String,
-    pub claim: Option<Claim>,
-    pub cause: String,
-    pub lease_ends: Option<Boottime>,
-    pub deadline: Option<Boottime>,
-    pub residue: Vec<String>,
-    /// What the fault that is over did not reach although it should have.
-    pub gaps: Vec<String>,
-}
-
-impl Snapshot {
-    pub fn event(&self) -> Event {
-        Event {
-            state: self.state.into(),
-            drill: self.drill.clone(),
-            cause: self.cause.clone(),
-            boottime_ns: Boottime::now().0,
-            residue: self.residue.clone(),
-            gaps: self.gaps.clone(),
-        }
-    }
-}
-
-/// How others reach the task.
-#[derive(Clone)]
-pub struct Handle {
-    pub requests: mpsc::Sender<Request>,
-    pub snapshot: watch::Receiver<Snapshot>,
-    pub events: broadcast::Sender<Event>,
-}
-
-impl Handle {
-    /// Sends a request and waits for the answer.
-    pub async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, Refusal> {
-        let (reply, answer) = oneshot::channel();
-        self.requests
-            .send(request(reply))
-            .await
-            .map_err(|_| Refusal::Ending)?;
-        answer.await.map_err(|_| Refusal::Ending)?
-    }
-
-    /// Reverts whatever is in force and ends the task.
-    pub async fn stop(&self) {
-        let (done, ended) = oneshot::channel();
-        if self.requests.send(Request::Stop(done)).await.is_ok() {
-            let _ = ended.await;
-        }
-    }
-}
+/// How often a held drill is compared with the halt file.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// What an ended drill leaves to tell, in words.
 #[derive(Default)]
@@ -143,14 +45,25 @@ impl Slot {
     }
 }
 
+/// A drill that ended.
+struct Last {
+    drill: String,
+    cause: String,
+    at: Boottime,
+    outcome: Outcome,
+}
+
 pub struct Owner {
     me: Identity,
     port: u16,
     state: PathBuf,
     hands: Hands,
     slot: Slot,
-    /// The last drill that ended since this process began, with its cause and what was left.
-    last: Option<(String, String, Outcome)>,
+    /// The last drill that ended since this process began.
+    last: Option<Last>,
+    halt: Halt,
+    /// When the halt file is looked for again.
+    look: Boottime,
     shown: watch::Sender<Snapshot>,
     events: broadcast::Sender<Event>,
 }
@@ -177,6 +90,7 @@ impl Owner {
         );
         let snapshot = Snapshot {
             state: State::Idle,
+            since: Boottime::now(),
             drill: String::new(),
             claim: None,
             cause: "start".into(),
@@ -188,10 +102,15 @@ impl Owner {
         let (shown, seen) = watch::channel(snapshot);
         let (events, _) = broadcast::channel(256);
         let (sender, requests) = mpsc::channel(16);
+        let halt = Halt::of(&state);
+        if let Some(refusal) = halt.refusal() {
+            tracing::warn!("{refusal}");
+        }
         let handle = Handle {
             requests: sender,
             snapshot: seen,
             events: events.clone(),
+            halt: halt.clone(),
         };
         let owner = Self {
             me,
@@ -200,6 +119,8 @@ impl Owner {
             hands,
             slot: Slot::Empty,
             last: None,
+            halt,
+            look: Boottime::now(),
             shown,
             events,
         };
@@ -210,8 +131,8 @@ impl Owner {
         loop {
             let wake = match &self.slot {
                 Slot::Empty => None,
-                Slot::Armed(armed) => Some(armed.wake()),
-                Slot::Firing(firing) => Some(firing.wake()),
+                Slot::Armed(armed) => Some(armed.wake().min(self.look)),
+                Slot::Firing(firing) => Some(firing.wake().min(self.look)),
             };
             tokio::select! {
                 // What is due comes before what is asked: an ended fault must not be renewed.
@@ -238,6 +159,9 @@ impl Owner {
     }
 
     fn act(&mut self) {
+        if self.look.passed() && self.end_if_halted() {
+            return;
+        }
         let ended = match &mut self.slot {
             Slot::Empty => None,
             Slot::Armed(armed) => armed.ended().map(str::to_owned),
@@ -248,6 +172,16 @@ impl Owner {
         }
     }
 
+    /// Whether the drill was ended for a halt.
+    fn end_if_halted(&mut self) -> bool {
+        self.look = Boottime::now().plus(LOOK);
+        let halted = self.slot.drill().is_some() && self.halt.reason().is_some();
+        if halted {
+            self.end("halt");
+        }
+        halted
+    }
+
     async fn serve(&mut self, request: Request) {
         // A caller that went away is no reason to stop half-way; its answer is dropped.
         match request {
@@ -255,6 +189,8 @@ impl Owner {
             Request::Fire(drill, at, reply) => drop(reply.send(self.fire(&drill, at))),
             Request::Renew(drill, reply) => drop(reply.send(self.renew(&drill))),
             Request::Revert(drill, reply) => drop(reply.send(self.revert(&drill))),
+            Request::Halt(reason, reply) => drop(reply.send(Ok(self.halt(&reason)))),
+            Request::Resume(reply) => drop(reply.send(self.halt.lift().map_err(Refusal::from))),
             Request::Probe(reply) => {
                 let missing = self.hands.nft.missing();
                 let missing = missing.map_err(|error| Refusal::Look(error.to_string()));
@@ -273,6 +209,9 @@ impl Owner {
                 conductor,
                 state,
             });
+        }
+        if let Some(refusal) = self.halt.refusal() {
+            return Err(Refusal::Halted(refusal));
         }
         if order.cuts(&self.me) {
             let missing = self.hands.nft.missing();
@@ -309,10 +248,15 @@ impl Owner {
         let proof = armed.proof().clone();
         self.slot = Slot::Armed(armed);
         self.show(State::Armed, "arm");
+        // Arming takes its time, and a halt may have come meanwhile.
+        if let (true, Some(refusal)) = (self.end_if_halted(), self.halt.refusal()) {
+            return Err(Refusal::Halted(refusal));
+        }
         Ok(proof)
     }
 
     fn fire(&mut self, drill: &str, at: Boottime) -> Result<Boottime, Refusal> {
+        self.end_if_halted();
         self.act();
         match std::mem::replace(&mut self.slot, Slot::Empty) {
             Slot::Armed(armed) if armed.name() == drill => match armed.fire(at) {
@@ -343,7 +287,7 @@ impl Owner {
         };
         match renewed {
             Ok(()) => {
-                let lease_ends = self.slot.drill().map(|(held, _)| held.lease_ends());
+                let lease_ends = self.slot.drill().and_then(|(held, _)| held.lease_ends());
                 self.shown
                     .send_modify(|shown| shown.lease_ends = lease_ends);
                 Ok(())
@@ -355,48 +299,83 @@ impl Owner {
         }
     }
 
-    fn revert(&mut self, drill: &str) -> Result<Outcome, Refusal> {
-        match self.slot.drill() {
-            Some((held, state)) if held.name() != drill => {
+    fn revert(&mut self, drill: &str) -> Result<Reverted, Refusal> {
+        if let Some((held, state)) = self.slot.drill() {
+            if held.name() != drill {
                 let (drill, conductor) = (held.name().to_owned(), held.claim().conductor.clone());
-                Err(Refusal::Held {
+                return Err(Refusal::Held {
                     drill,
                     conductor,
                     state,
-                })
+                });
             }
-            Some(_) => {
-                self.end("revert");
-                Ok(self
-                    .last
-                    .as_ref()
-                    .map(|(_, _, outcome)| outcome.clone())
-                    .unwrap_or_default())
-            }
-            None => {
-                // Try again what an earlier revert could not do, and look.
-                let hands = &mut self.hands;
-                let outcome = take_over_all(&self.state, Duration::ZERO, hands, "revert");
-                let residue = outcome.told();
-                self.shown.send_modify(|shown| shown.residue = residue);
-                Ok(outcome)
-            }
+            let outcome = self.end("revert");
+            return Ok(Reverted {
+                ended: self.ended(drill),
+                outcome,
+            });
+        }
+        let outcome = self.try_again("revert");
+        let ended = self.ended(drill);
+        Ok(Reverted { outcome, ended })
+    }
+
+    /// Nothing is armed from the first line on; the way back does not wait for the disk.
+    fn halt(&mut self, reason: &str) -> Halted {
+        self.halt.remember(reason);
+        let drill = self.slot.drill().map(|(held, _)| held.name().to_owned());
+        let outcome = match &drill {
+            Some(_) => self.end("halt"),
+            None => self.try_again("halt"),
+        };
+        let written = self.halt.write(reason);
+        let not_durable = written.err().map(|error| error.to_string());
+        if let Some(why) = &not_durable {
+            tracing::warn!(why, "halted in memory only");
+        }
+        Halted {
+            drill,
+            outcome,
+            not_durable,
         }
     }
 
+    /// What an earlier revert could not do, and a look.
+    fn try_again(&mut self, cause: &str) -> Outcome {
+        let outcome = take_over_all(&self.state, Duration::ZERO, &mut self.hands, cause);
+        let residue = outcome.told();
+        self.shown.send_modify(|shown| shown.residue = residue);
+        outcome
+    }
+
+    /// Why and when a drill ended, if that is known: to this process, or to the drill's journal.
+    fn ended(&self, drill: &str) -> Option<(String, Boottime)> {
+        if let Some(last) = self.last.as_ref().filter(|last| last.drill == drill) {
+            return Some((last.cause.clone(), last.at));
+        }
+        if !is_word(drill) {
+            return None;
+        }
+        let path = journal::path_of(&journal::directory(&self.state), drill);
+        let contents = journal::read(&path).ok()?;
+        let this_boot = contents.armed.as_ref()?.boot_id == boot_id().ok()?;
+        contents.closing.filter(|_| this_boot)
+    }
+
     /// Ends the drill, if there is one.
-    fn end(&mut self, cause: &str) {
+    fn end(&mut self, cause: &str) -> Outcome {
         let slot = std::mem::replace(&mut self.slot, Slot::Empty);
         let Some((held, _)) = slot.drill() else {
-            return;
+            return Outcome::default();
         };
         let (drill, claim) = (held.name().to_owned(), held.claim().clone());
         self.publish(State::Reverting, drill, Some(claim), cause, Left::default());
-        let over: Reverted = match slot {
+        let over: drill::Reverted = match slot {
             Slot::Armed(armed) => armed.revert(&mut self.hands, cause),
             Slot::Firing(firing) => firing.revert(&mut self.hands, cause),
-            Slot::Empty => return,
+            Slot::Empty => return Outcome::default(),
         };
+        let at = Boottime::now();
         let residue = over.outcome.told();
         self.publish(
             State::Reverted,
@@ -408,7 +387,13 @@ impl Owner {
                 gaps: over.gaps,
             },
         );
-        self.last = Some((over.drill, over.cause, over.outcome));
+        self.last = Some(Last {
+            drill: over.drill,
+            cause: over.cause,
+            at,
+            outcome: over.outcome.clone(),
+        });
+        over.outcome
     }
 
     fn not_armed(&self, drill: &str) -> Refusal {
@@ -421,10 +406,10 @@ impl Owner {
             };
         }
         match &self.last {
-            Some((last, cause, outcome)) if last == drill => Refusal::Over {
-                drill: last.clone(),
-                cause: cause.clone(),
-                after: describe(outcome),
+            Some(last) if last.drill == drill => Refusal::Over {
+                drill: last.drill.clone(),
+                cause: last.cause.clone(),
+                after: describe(&last.outcome),
             },
             _ => Refusal::NotArmed(drill.to_owned()),
         }
@@ -440,10 +425,11 @@ impl Owner {
     fn publish(&self, state: State, drill: String, claim: Option<Claim>, cause: &str, left: Left) {
         let snapshot = Snapshot {
             state,
+            since: Boottime::now(),
             drill,
             claim,
             cause: cause.to_owned(),
-            lease_ends: self.slot.drill().map(|(held, _)| held.lease_ends()),
+            lease_ends: self.slot.drill().and_then(|(held, _)| held.lease_ends()),
             deadline: match &self.slot {
                 Slot::Firing(firing) => Some(firing.deadline()),
                 _ => None,

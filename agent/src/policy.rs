@@ -29,6 +29,13 @@ pub struct Policy {
     /// Whether a change without an undo (a killed process) may be made.
     #[serde(default)]
     pub irreversible: bool,
+    /// Whether a drill may go without a lease: its fault then goes on to its deadline when the conductor
+    /// is gone or cut off.
+    #[serde(default)]
+    pub no_lease: bool,
+    /// Whether a cut may also cut the conductor's way to this agent.
+    #[serde(default)]
+    pub cut_management: bool,
     /// Common names of the client certificates that may call.
     pub clients: Vec<String>,
 }
@@ -124,6 +131,13 @@ mod tests {
         let policy = read("allow: [firewall]\nlongest: 1h\nclients: [c]\n").unwrap();
         assert_eq!(policy.cells, 1);
         assert!(policy.pod_namespaces, "allowed unless said");
+        assert!(
+            !policy.no_lease && !policy.cut_management,
+            "not unless said"
+        );
+        let bold = format!("{GOOD}no_lease: true\ncut_management: true\n");
+        let bold = read(&bold).unwrap();
+        assert!(bold.no_lease && bold.cut_management);
         let strict = "allow: []\nlongest: 1h\nclients: []\npod_namespaces: false\n";
         assert!(!read(strict).unwrap().pod_namespaces);
     }

@@ -16,6 +16,7 @@ use crate::changes::Hands;
 use crate::drill::{Armed, Order, Reverted};
 use crate::guardian::Guardian;
 use crate::guards::Identity;
+use crate::halt::Halt;
 use crate::journal;
 use crate::kernel::process::forbid_core_dumps;
 
@@ -52,8 +53,11 @@ pub async fn run(options: Options) -> Result<bool, String> {
         cell: "here".into(),
         node: "here".into(),
     };
+    if let Some(refusal) = Halt::of(&options.state_dir).refusal() {
+        return Err(refusal);
+    }
     let order = order(&options)?;
-    let mut hands = Hands::open().map_err(|error| error.to_string())?;
+    let mut hands = Hands::of(&options.state_dir).map_err(|error| error.to_string())?;
     let directory = journal::directory(&options.state_dir);
     let path = journal::path_of(&directory, &options.drill);
     let guardian = Guardian::start(&path)
@@ -119,7 +123,7 @@ fn order(options: &Options) -> Result<Order, String> {
                 prefixes: Vec::new(),
             },
             operator: vec![options.operator],
-            lease_ms: millis(*options.lease),
+            lease_ms: Some(millis(*options.lease)),
             steps: vec![step],
             endpoints: Vec::new(),
         },

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::boottime::boot_id;
 use crate::changes::{self, Hands, OURS};
-use crate::journal::{self, Intent, Journal, Permit, Record};
+use crate::journal::{self, Asks, Intent, Journal, Permit, Record};
 
 /// What a revert came to. Nothing is left and `verified` true, or the host is not as it was.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -112,7 +112,7 @@ pub fn revert<'a>(
     let mut outcome = Outcome::scan(hands);
     let name = format!("{OURS}{drill}_");
     let left = outcome.found.iter().any(|line| line.contains(&name));
-    let owed = left || !failed.is_empty() || !outcome.verified;
+    let owed = left || !failed.is_empty() || !outcome.verified || journal.is_corrupt();
     outcome.failed.extend(failed);
     outcome.drifted = drifted;
     if !owed {
@@ -138,13 +138,19 @@ pub fn take_over(
     cause: &str,
 ) -> Result<Option<Outcome>, journal::Error> {
     let (mut journal, contents, permit) = Journal::reopen(path, patience)?;
-    if contents.sound_length == 0 {
-        // A crash before the first record: no permit was ever given.
-        journal::forget(path)?;
-        return Ok(None);
-    }
-    if contents.closed && !contents.corrupt {
-        return Ok(None);
+    match contents.asks() {
+        Asks::Closed => return Ok(None),
+        Asks::Nothing => {
+            journal::forget(path)?;
+            return Ok(None);
+        }
+        Asks::Report => {
+            journal::forget(path)?;
+            let mut outcome = Outcome::scan(hands);
+            outcome.failed.push(incomplete_text(path));
+            return Ok(Some(outcome));
+        }
+        Asks::Undo => {}
     }
     let drill = path
         .file_stem()
@@ -161,8 +167,20 @@ pub fn take_over(
     let mut outcome = revert(&mut journal, &drill, intents, hands, &permit, cause);
     if contents.corrupt {
         outcome.failed.push(corrupt_text(path));
+    } else if contents.incomplete {
+        outcome.failed.push(incomplete_text(path));
     }
     Ok(Some(outcome))
+}
+
+/// Said once: whoever wrote it has altered nothing, unless the disk has lost what was written.
+fn incomplete_text(path: &Path) -> String {
+    format!(
+        "the journal {} breaks off before the end of what is written first: either the machine went \
+         down in that moment, and then nothing was altered, or the disk has lost the rest since; \
+         what can be read of it is undone",
+        path.display()
+    )
 }
 
 fn corrupt_text(path: &Path) -> String {
@@ -204,7 +222,7 @@ pub fn unfinished(state: &Path) -> Result<Vec<String>, journal::Error> {
         let contents = journal::read(&path)?;
         if contents.corrupt {
             words.push(corrupt_text(&path));
-        } else if !contents.closed {
+        } else if contents.asks() != Asks::Closed {
             words.push(format!("the journal {} is still open", path.display()));
         }
     }

@@ -1,9 +1,11 @@
 //! `cellwall-agent run`: reverts what was left open, then serves, and reverts before it ends.
 
+use std::fs::{DirBuilder, File, TryLockError};
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,6 +22,8 @@ use crate::service::{PLAN_BYTES_MOST, Service};
 
 /// A guardian that is at work on a journal gets this long to finish.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+/// An agent that ends keeps its state directory no longer than this.
+const ALONE_PATIENCE: Duration = Duration::from_secs(2);
 /// An address may come after the agent (IPv6 duplicate address detection, late devices).
 const BIND_RETRIES: u32 = 150;
 const BIND_PAUSE: Duration = Duration::from_millis(200);
@@ -68,6 +72,12 @@ pub enum Error {
         listen: SocketAddr,
         cause: io::Error,
     },
+    #[error(
+        "another agent runs with the state directory {}; nothing was altered; give each its own \
+         --state-dir",
+        .0.display()
+    )]
+    Taken(PathBuf),
     #[error("the port must not be 0: it is the one that a cut leaves open")]
     NoPort,
     #[error("cannot watch for signals: {0}")]
@@ -88,7 +98,8 @@ pub async fn run(options: Options) -> Result<(), Error> {
     forbid_core_dumps().map_err(Error::CoreDumps)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
-    let mut hands = Hands::open()?;
+    let _alone = alone_with(&options.state_dir)?;
+    let mut hands = Hands::of(&options.state_dir)?;
     let found = take_over_all(&options.state_dir, LOCK_PATIENCE, &mut hands, "start");
 
     let tls = tls(&options)?;
@@ -122,6 +133,33 @@ pub async fn run(options: Options) -> Result<(), Error> {
     owner.stop().await;
     let _ = task.await;
     result
+}
+
+/// The lock of the state directory, which ends with this process: two agents would take over each
+/// other's journals. Agents of one node with directories of their own do not meet.
+fn alone_with(state: &Path) -> Result<File, Error> {
+    let file = |cause| Error::File {
+        path: state.to_owned(),
+        cause,
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(state)
+        .map_err(file)?;
+    let directory = File::open(state).map_err(file)?;
+    let begun = Instant::now();
+    loop {
+        match directory.try_lock() {
+            Ok(()) => return Ok(directory),
+            Err(TryLockError::Error(cause)) => return Err(file(cause)),
+            // Its predecessor may just be ending.
+            Err(TryLockError::WouldBlock) if begun.elapsed() < ALONE_PATIENCE => {
+                std::thread::sleep(BIND_PAUSE);
+            }
+            Err(TryLockError::WouldBlock) => return Err(Error::Taken(state.to_owned())),
+        }
+    }
 }
 
 /// Only clients with a certificate of the one CA get through; there is no plain mode.

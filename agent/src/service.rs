@@ -11,9 +11,9 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 use wire::agent_server::Agent;
 use wire::{
-    ArmReply, ArmRequest, Event, FireReply, FireRequest, PROTOCOL, PlanReply, PlanRequest,
-    PlannedChange, RenewReply, RenewRequest, RevertReply, RevertRequest, StatusReply,
-    StatusRequest, WatchRequest,
+    ArmReply, ArmRequest, Event, FireReply, FireRequest, HaltReply, HaltRequest, PROTOCOL,
+    PlanReply, PlanRequest, PlannedChange, RenewReply, RenewRequest, ResumeReply, ResumeRequest,
+    RevertReply, RevertRequest, StatusReply, StatusRequest, WatchRequest,
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -21,7 +21,7 @@ use crate::boottime::{Boottime, boot_id};
 use crate::datapath::{self, Watcher};
 use crate::drill::{Error as DrillError, Order};
 use crate::guards::{self, Identity};
-use crate::owner::{Handle, Refusal, Request as Ask};
+use crate::owner::{Handle, Refusal, Request as Ask, Reverted};
 use crate::policy::{self, Policy};
 
 /// Plans of this size are read; 60,000 prefixes for each of a dozen cells are about 15 MB.
@@ -117,6 +117,7 @@ impl Service {
             Ok(policy) => guards::refusals(&plan, policy, &self.me),
             Err(error) => vec![error.to_string()],
         };
+        refusals.extend(self.owner.halt.refusal());
         match self.owner.ask(Ask::Probe).await {
             Ok(missing) => refusals.extend(missing),
             Err(refusal) => refusals.push(refusal.to_string()),
@@ -130,7 +131,11 @@ impl Service {
             step: step.id,
             kind: change.kind().to_owned(),
             summary: change.summary(),
-            ends_by: change.ends_by().iter().map(ToString::to_string).collect(),
+            ends_by: plan
+                .ends_by(change)
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
         })
         .collect()
     }
@@ -155,6 +160,7 @@ impl Agent for Service {
                 u64::try_from(until.left().as_millis()).unwrap_or(u64::MAX)
             })
         };
+        let halted = self.owner.halt.reason();
         let boot_id = boot_id().map_err(|cause| Status::internal(format!("boot id: {cause}")))?;
         Ok(Response::new(StatusReply {
             protocol: PROTOCOL,
@@ -175,6 +181,9 @@ impl Agent for Service {
                 .unwrap_or_default(),
             residue: now.residue,
             datapath: Some(datapath),
+            halted: halted.is_some(),
+            halt_reason: halted.unwrap_or_default(),
+            since_boottime_ns: now.since.0,
             boottime_ns: Boottime::now().0, // last, so that the offset is measured well
         }))
     }
@@ -221,7 +230,7 @@ impl Agent for Service {
         };
         let mut reply = ArmReply {
             changes: self.planned(&plan),
-            lease_ms: plan.lease_ms,
+            lease_ms: plan.lease_ms.unwrap_or_default(),
             ..ArmReply::default()
         };
         let plan_sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -287,15 +296,46 @@ impl Agent for Service {
         let policy = self.known_policy();
         self.caller(&request, request.get_ref().protocol, &policy, false)?;
         let drill = request.into_inner().drill;
-        let outcome = self
-            .owner
-            .ask(|reply| Ask::Revert(drill, reply))
-            .await
-            .map_err(status)?;
+        let reverted = self.owner.ask(|reply| Ask::Revert(drill, reply)).await;
+        let Reverted { outcome, ended } = reverted.map_err(status)?;
+        let (cause, at) = ended.unwrap_or((String::new(), Boottime(0)));
         Ok(Response::new(RevertReply {
             verified: outcome.verified,
             residue: outcome.residue(),
             drifted: outcome.drifted,
+            cause,
+            ended_boottime_ns: at.0,
+        }))
+    }
+
+    /// Any allowed client may halt, and end a halt.
+    async fn halt(&self, request: Request<HaltRequest>) -> Result<Response<HaltReply>, Status> {
+        let policy = self.known_policy();
+        let caller = self.caller(&request, request.get_ref().protocol, &policy, false)?;
+        let reason = request.into_inner().reason;
+        tracing::warn!(caller, reason, "halt");
+        let halted = self.owner.ask(|reply| Ask::Halt(reason, reply)).await;
+        let halted = halted.map_err(status)?;
+        Ok(Response::new(HaltReply {
+            drill: halted.drill.unwrap_or_default(),
+            verified: halted.outcome.verified,
+            residue: halted.outcome.residue(),
+            drifted: halted.outcome.drifted,
+            not_durable: halted.not_durable.unwrap_or_default(),
+        }))
+    }
+
+    async fn resume(
+        &self,
+        request: Request<ResumeRequest>,
+    ) -> Result<Response<ResumeReply>, Status> {
+        let policy = self.known_policy();
+        let caller = self.caller(&request, request.get_ref().protocol, &policy, false)?;
+        let reason = self.owner.ask(Ask::Resume).await.map_err(status)?;
+        tracing::warn!(caller, reason, "resume");
+        Ok(Response::new(ResumeReply {
+            was_halted: reason.is_some(),
+            reason: reason.unwrap_or_default(),
         }))
     }
 
@@ -322,6 +362,7 @@ fn status(refusal: Refusal) -> Status {
     let text = refusal.to_string();
     match refusal {
         Refusal::Ending => Status::unavailable(text),
+        Refusal::Resume(_) => Status::internal(text),
         Refusal::NotArmed(_) => Status::not_found(text),
         Refusal::Drill(DrillError::Instant { .. }) => Status::out_of_range(text),
         Refusal::Drill(DrillError::Journal { .. } | DrillError::Load { .. }) => {

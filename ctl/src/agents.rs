@@ -49,6 +49,16 @@ impl AgentClock {
                 .saturating_sub(nanos(self.here.duration_since(instant))),
         }
     }
+
+    /// None if it was before this machine's own clock began.
+    fn instant(&self, boottime_ns: u64) -> Option<Instant> {
+        match boottime_ns.checked_sub(self.there_ns) {
+            Some(later) => self.here.checked_add(Duration::from_nanos(later)),
+            None => self
+                .here
+                .checked_sub(Duration::from_nanos(self.there_ns - boottime_ns)),
+        }
+    }
 }
 
 impl Agent {
@@ -59,6 +69,11 @@ impl Agent {
     /// `instant` as this agent's own clock will show it, in ns of CLOCK_BOOTTIME.
     pub fn boottime_ns(&self, instant: Instant) -> u64 {
         self.clock.boottime_ns(instant)
+    }
+
+    /// When this agent's clock showed `boottime_ns`, here.
+    pub fn instant(&self, boottime_ns: u64) -> Option<Instant> {
+        self.clock.instant(boottime_ns)
     }
 
     pub fn skew(&self) -> Duration {
@@ -148,26 +163,41 @@ pub async fn connect(
     .await
 }
 
+/// A connection to one agent, on which nothing was asked yet.
+pub async fn link(
+    cell: &str,
+    node: &str,
+    address: SocketAddr,
+    identities: &Identities,
+) -> Result<AgentClient<Channel>, String> {
+    let tls = ClientTlsConfig::new()
+        .ca_certificate(identities.ca.clone())
+        .identity(identities.own.clone())
+        .domain_name(wire::agent_tls_name(cell, node));
+    let endpoint = Endpoint::from_shared(format!("https://{address}"))
+        .and_then(|endpoint| endpoint.tls_config(tls))
+        .map_err(|error| full_text(&error))?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(Duration::from_secs(5))
+        .keep_alive_timeout(Duration::from_secs(3));
+    // The kernel of a host takes connections for an agent that hangs, which never greets.
+    match timeout(CALL_TIMEOUT, endpoint.connect()).await {
+        Ok(Ok(channel)) => Ok(AgentClient::new(channel)),
+        Ok(Err(error)) => Err(format!("{address}: {}", full_text(&error))),
+        Err(_) => Err(format!(
+            "{address}: no greeting within {} s",
+            CALL_TIMEOUT.as_secs()
+        )),
+    }
+}
+
 async fn reach(
     cell: &str,
     node: &str,
     address: SocketAddr,
     identities: &Identities,
 ) -> Result<Agent, String> {
-    let tls = ClientTlsConfig::new()
-        .ca_certificate(identities.ca.clone())
-        .identity(identities.own.clone())
-        .domain_name(wire::agent_tls_name(cell, node));
-    let channel = Endpoint::from_shared(format!("https://{address}"))
-        .and_then(|endpoint| endpoint.tls_config(tls))
-        .map_err(|error| full_text(&error))?
-        .connect_timeout(CONNECT_TIMEOUT)
-        .http2_keep_alive_interval(Duration::from_secs(5))
-        .keep_alive_timeout(Duration::from_secs(3))
-        .connect()
-        .await
-        .map_err(|error| format!("{address}: {}", full_text(&error)))?;
-    let mut client = AgentClient::new(channel);
+    let mut client = link(cell, node, address, identities).await?;
     let (status, clock) = synchronise(&mut client).await?;
     if status.protocol != PROTOCOL {
         return Err(format!(
@@ -288,5 +318,9 @@ mod tests {
             clock.boottime_ns(here - Duration::from_millis(250)),
             4_750_000_000
         );
+        for ns in [4_750_000_000, 5_000_000_000, 5_250_000_000] {
+            let back = clock.instant(ns).map(|instant| clock.boottime_ns(instant));
+            assert_eq!(back, Some(ns));
+        }
     }
 }

@@ -26,6 +26,10 @@ pub enum Command {
     Status(StatusArguments),
     /// Undo a drill on every agent and scan for residue.
     Revert(RevertArguments),
+    /// End every fault on every agent at once, and refuse all drills until `resume`.
+    Halt(HaltArguments),
+    /// End a halt: drills may be run again.
+    Resume(ResumeArguments),
     /// A fleet on this machine: up, status, exec, down (needs root).
     Lab(LabArguments),
     /// Bring a lab up, run black-hole-cloud on it with short windows, take it down (needs root).
@@ -44,6 +48,8 @@ impl Command {
             Command::Run(arguments) => Some(&arguments.json),
             Command::Status(arguments) => Some(&arguments.json),
             Command::Revert(arguments) => Some(&arguments.json),
+            Command::Halt(arguments) => Some(&arguments.json),
+            Command::Resume(arguments) => Some(&arguments.json),
             Command::Demo(arguments) => Some(&arguments.json),
             Command::Library(arguments) => Some(&arguments.json),
             Command::Schema(arguments) => Some(&arguments.json),
@@ -125,6 +131,25 @@ pub struct StatusArguments {
 pub struct RevertArguments {
     /// The drill to undo, as `status` prints it.
     pub drill: String,
+    #[command(flatten)]
+    pub fleet: FleetArguments,
+    #[command(flatten)]
+    pub json: JsonArguments,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct HaltArguments {
+    /// Why, for those who are refused; else who halted.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    #[command(flatten)]
+    pub fleet: FleetArguments,
+    #[command(flatten)]
+    pub json: JsonArguments,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct ResumeArguments {
     #[command(flatten)]
     pub fleet: FleetArguments,
     #[command(flatten)]

@@ -1,6 +1,7 @@
 //! One file per command.
 
 pub mod demo;
+pub mod halt;
 pub mod lab;
 pub mod library;
 pub mod plan;

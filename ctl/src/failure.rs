@@ -94,6 +94,18 @@ pub enum Failure {
         "not every agent reverted drill {drill}:\n{list}\ntheir own deadline, lease, guardian and kernel gate still end the fault; run `cellwall revert {drill}` again when they can be reached"
     )]
     NotReverted { drill: String, list: String },
+    #[error(
+        "not every agent is halted and clean:\n{list}\nwhat an agent that cannot be reached holds ends by its own deadline, lease and kernel gate; run `cellwall halt` again, or put a file `halt` into its state directory"
+    )]
+    NotHalted { list: String },
+    #[error(
+        "every agent is halted and clean, but some would forget it with their process:\n{list}\nrun `cellwall halt` again when their disks can be written"
+    )]
+    HaltNotDurable { list: String },
+    #[error(
+        "not every agent was resumed:\n{list}\nthose are as they were; run `cellwall resume` again"
+    )]
+    NotResumed { list: String },
     #[error("cannot start the runtime: {0}; nothing was altered")]
     Runtime(std::io::Error),
 }
@@ -118,8 +130,12 @@ impl Failure {
             | Failure::HistoryNotBegun { .. }
             | Failure::NoCommonName { .. }
             | Failure::Probes(_) => 64,
-            Failure::Refused { .. } | Failure::AgentsMissing { .. } => 3,
-            Failure::NotReverted { .. } => 4,
+            Failure::Refused { .. }
+            | Failure::AgentsMissing { .. }
+            | Failure::HaltNotDurable { .. }
+            | Failure::NotResumed { .. } => 3,
+            // An agent that could not be asked is not verified, and that counts as residue.
+            Failure::NotReverted { .. } | Failure::NotHalted { .. } => 4,
             Failure::LabBinary { .. }
             | Failure::ResultNotWritten { .. }
             | Failure::HistoryNotWritten { .. }

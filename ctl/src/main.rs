@@ -52,6 +52,8 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Run(arguments) => commands::run::run(&arguments),
         Command::Status(arguments) => commands::status::run(&arguments),
         Command::Revert(arguments) => commands::revert::run(&arguments),
+        Command::Halt(arguments) => commands::halt::halt(&arguments),
+        Command::Resume(arguments) => commands::halt::resume(&arguments),
         Command::Lab(arguments) => commands::lab::run(&arguments),
         Command::Demo(arguments) => commands::demo::run(&arguments),
         Command::Library(arguments) => commands::library::run(&arguments),

@@ -13,6 +13,8 @@ pub fn policy() -> String {
          longest: 1h\n\
          cells: 1\n\
          protected: {{ cidrs: [] }}\n\
+         no_lease: true\n\
+         cut_management: true\n\
          clients: [{CONDUCTOR}]\n"
     )
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use cgroup::{CgroupLimit, Limit};
 pub use file::{FileAct, FileChange};
 pub use filesystem::{FilesystemAct, FilesystemChange};
-pub use firewall::{Direction, FirewallCut, Peers};
+pub use firewall::{Direction, FirewallCut, Management, Peers};
 pub use helper::{HelperChange, HelperWork};
 pub use process::{ProcessAct, ProcessChange, Processes};
 pub use qdisc::{Netem, QdiscChange, Shape, Tbf};

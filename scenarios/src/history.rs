@@ -159,16 +159,28 @@ pub struct BadSample {
 /// A change of state at an agent, as ctl learnt it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AgentEvent {
+    /// When ctl learnt it.
     pub at_ms: u64,
+    /// When it began, by the agent's own clock; absent where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_ms: Option<u64>,
     pub cell: String,
     pub node: String,
-    /// `armed`, `firing`, `reverted`, `refused`, `lost`, ...
+    /// `armed`, `firing`, `reverted`, `refused`, `lost`, `unreachable`, ...
     pub state: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
     /// What the fault did not reach although it should have, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<String>,
+}
+
+impl AgentEvent {
+    /// When it began, as well as is known: what is learnt late may have been so for long.
+    pub fn happened_ms(&self) -> u64 {
+        self.since_ms
+            .map_or(self.at_ms, |since| since.min(self.at_ms))
+    }
 }
 
 /// The verdict so far, once a second while the fault is in force.

@@ -20,10 +20,12 @@ pub struct Plan {
     pub fleet: String,
     pub scenario: String,
     pub target: PlanTarget,
-    /// Addresses from which the conductor reaches the agents; (address, agent port) stays open.
+    /// Addresses from which the conductor reaches the agents; (address, agent port) stays open, except
+    /// for a cut that says `management: cut`.
     pub operator: Vec<IpAddr>,
-    /// Without a renewal for this long every agent reverts.
-    pub lease_ms: u64,
+    /// Without a renewal for this long every agent reverts; none: not before the deadline.
+    #[serde(deserialize_with = "said")]
+    pub lease_ms: Option<u64>,
     /// In the order of their ids, which are 0, 1, 2, ...
     pub steps: Vec<Step>,
     /// Declared endpoints inside the target cloud.
@@ -76,6 +78,11 @@ pub struct EndpointCut {
     pub survivor: bool,
 }
 
+/// A lease that is absent is not `none`: nobody gets a drill without a lease by leaving it out.
+fn said<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    Option::deserialize(from)
+}
+
 impl Step {
     /// When the step ends, in ms after fire. A plan comes over the wire, so this never overflows.
     pub fn ends_ms(&self) -> u64 {
@@ -87,6 +94,13 @@ impl Plan {
     /// When the last step ends, in ms after fire: the drill's own deadline.
     pub fn ends_ms(&self) -> u64 {
         self.steps.iter().map(Step::ends_ms).max().unwrap_or(0)
+    }
+
+    /// What ends a change of this plan, each without the ones before it.
+    pub fn ends_by(&self, change: &Change) -> Vec<&'static str> {
+        let ways = change.ends_by().iter().copied();
+        ways.filter(|way| *way != "lease" || self.lease_ms.is_some())
+            .collect()
     }
 
     /// Every change that this plan asks of one node, with the step it belongs to.
@@ -115,5 +129,41 @@ impl Plan {
         nodes.sort();
         nodes.dedup();
         nodes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::library;
+    use crate::read::{read_fleet, read_scenario};
+
+    fn plan() -> serde_json::Value {
+        let fleet = read_fleet(include_str!("../tests/fleet.yaml"), "f").unwrap();
+        let drill = read_scenario(library::get("black-hole-cloud").unwrap(), "d").unwrap();
+        serde_json::to_value(crate::planner::build(&fleet, &drill).unwrap()).unwrap()
+    }
+
+    fn read(plan: serde_json::Value) -> Result<Plan, String> {
+        serde_json::from_value(plan).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_plan_of_before_there_was_anything_but_a_lease_still_reads() {
+        let plan = plan();
+        assert_eq!(plan["lease_ms"], 5_000);
+        let text = plan.to_string();
+        assert!(!text.contains("management"), "as it always was: {text}");
+        assert_eq!(read(plan).unwrap().lease_ms, Some(5_000));
+    }
+
+    #[test]
+    fn no_lease_must_be_said() {
+        let mut plan = plan();
+        plan["lease_ms"] = serde_json::Value::Null;
+        assert_eq!(read(plan.clone()).unwrap().lease_ms, None);
+        plan.as_object_mut().unwrap().remove("lease_ms");
+        let error = read(plan).unwrap_err();
+        assert!(error.contains("lease_ms"), "{error}");
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::change::Peers;
+use crate::change::{Management, Peers};
 use crate::faults::{CellChanges, Scene};
 use crate::fleet::Fleet;
 use crate::input::InputError;
@@ -55,6 +55,7 @@ pub fn build(fleet: &Fleet, scenario: &Scenario) -> Result<Plan, PlanError> {
     let target = resolve(fleet, scenario)?;
     check_budget(fleet, scenario, &target)?;
     check_degraded(fleet, scenario)?;
+    check_lease(scenario)?;
     let steps = scenario.method.iter().enumerate();
     let steps = steps.map(|(index, method)| step(fleet, scenario, &target, index, method));
     let steps: Vec<Step> = steps.collect::<Result<_, _>>()?;
@@ -69,7 +70,7 @@ pub fn build(fleet: &Fleet, scenario: &Scenario) -> Result<Plan, PlanError> {
             prefixes: target.prefixes,
         },
         operator: fleet.operator.clone(),
-        lease_ms: millis(scenario.lease),
+        lease_ms: scenario.lease.map(millis),
         steps,
         endpoints,
     })
@@ -140,6 +141,17 @@ fn check_degraded(fleet: &Fleet, scenario: &Scenario) -> Result<(), PlanError> {
     Ok(())
 }
 
+fn check_lease(scenario: &Scenario) -> Result<(), PlanError> {
+    if scenario.lease.is_some() || scenario.allow.contains(&Consent::NoLease) {
+        return Ok(());
+    }
+    let message = "without a lease a fault goes on when its conductor is gone, without consent";
+    let error = InputError::at_value(&scenario.places, "spec.lease", message);
+    Err(PlanError::Refused(error.with_hint(
+        "write `allow: [no_lease]` under spec; the agents' policies must allow it too",
+    )))
+}
+
 fn step(
     fleet: &Fleet,
     scenario: &Scenario,
@@ -177,6 +189,7 @@ fn step(
     if others {
         check_towards_target(scenario, target, &changes, &fault_path)?;
     }
+    check_management(scenario, &changes, &fault_path)?;
     let nodes = |cell: &str| fleet.cells.get(cell).map_or(&[][..], |cell| &cell.nodes);
     let cells = changes.into_iter().map(|(cell, changes)| {
         let nodes = nodes(&cell).iter().map(|node| node.name.clone()).collect();
@@ -206,6 +219,29 @@ fn check_undo(scenario: &Scenario, changes: &CellChanges, path: &str) -> Result<
     Err(PlanError::Refused(
         error.with_hint("write `allow: [irreversible]` under spec"),
     ))
+}
+
+/// A fault that cuts its own conductor off can be neither aborted nor prolonged.
+fn check_management(
+    scenario: &Scenario,
+    changes: &CellChanges,
+    fault_path: &str,
+) -> Result<(), PlanError> {
+    let mut changes = changes.iter().flat_map(|(_, changes)| changes);
+    let cut = changes.any(|change| {
+        change
+            .as_cut()
+            .is_some_and(|cut| cut.management == Management::Cut)
+    });
+    if !cut || scenario.allow.contains(&Consent::CutManagement) {
+        return Ok(());
+    }
+    let path = format!("{fault_path}.management");
+    let message = "this cuts the conductor off from the agents, without consent";
+    let error = InputError::at_value(&scenario.places, &path, message);
+    Err(PlanError::Refused(error.with_hint(
+        "write `allow: [cut_management]` under spec; the agents' policies must allow it too",
+    )))
 }
 
 /// The cells that must not notice may only lose sight of the target, or the drill would harm them

@@ -13,8 +13,8 @@ pub struct Scenario {
     pub allow: Vec<Consent>,
     pub before: Duration,
     pub after: Duration,
-    /// Without a renewal for this long the fault ends. Default 5 s.
-    pub lease: Duration,
+    /// Without a renewal for this long the fault ends; none: not before its deadline. Default 5 s.
+    pub lease: Option<Duration>,
     pub method: Vec<MethodStep>,
     pub hypothesis: Hypothesis,
     /// Where in its file everything stands, for errors; empty for a scenario made by code.
@@ -34,6 +34,10 @@ pub enum Consent {
     Others,
     /// Changes without an undo, such as a killed process.
     Irreversible,
+    /// `lease: none`: the fault goes on to its deadline when the conductor is gone or cut off.
+    NoLease,
+    /// `management: cut`: the fault may cut the conductor off from the agents.
+    CutManagement,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -90,6 +90,25 @@ impl Scalar for Duration {
     }
 }
 
+/// How long a fault holds without a renewal: a duration, or `none`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lease(pub Option<Duration>);
+
+impl Scalar for Lease {
+    const NAME: &'static str = "Lease";
+    const PATTERN: &'static str = "^(none|([0-9]+(ms|s|m|min|h) ?)+)$";
+    const HOW: &'static str = "a duration with its unit such as 5s, or none";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text == "none" {
+            return Ok(Lease(None));
+        }
+        Duration::parse(text)
+            .map(|length| Lease(Some(length)))
+            .map_err(|why| format!("{why}, or none"))
+    }
+}
+
 /// Events per second.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Rate(pub f64);

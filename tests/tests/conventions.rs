@@ -176,6 +176,26 @@ fn only_the_kernel_module_alters_the_machine() {
     }
 }
 
+/// A jump of the wall clock must decide nothing: it is written for people, and never read.
+#[test]
+fn the_agent_decides_by_no_wall_clock() {
+    let words = ["SystemTime", "UNIX_EPOCH", "Realtime", "REALTIME"];
+    assert_none(
+        "agent asks the wall clock",
+        &offences("agent/src", &words, &["/boottime.rs"]),
+    );
+    let spared = ["/boottime.rs", "/journal/record.rs"];
+    assert_none(
+        "agent uses wall time",
+        &offences("agent/src", &["wall_ms"], &spared),
+    );
+    assert_eq!(
+        offences("agent/src/journal", &["wall_ms"], &[]).len(),
+        3,
+        "its import, its field, and the one line that writes it"
+    );
+}
+
 #[test]
 fn every_fault_has_its_file_scenario_and_test() {
     for name in scenarios::faults::Fault::NAMES {

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 
-use scenarios::change::{FirewallCut, Peers};
+use scenarios::change::{FirewallCut, Management as Kept, Peers};
 use serde::{Deserialize, Serialize};
 
 use super::{Error, Hands, Management, Place, Reversible};
@@ -115,7 +115,10 @@ impl Reversible for FirewallCut {
             None => Ok(Undo {
                 tables,
                 devices: pinned,
-                management: place.management.clone(),
+                management: match self.management {
+                    Kept::Keep => place.management.clone(),
+                    Kept::Cut => Management::none(),
+                },
                 inside: Vec::new(),
             }),
         }

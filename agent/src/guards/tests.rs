@@ -29,6 +29,8 @@ fn policy() -> Policy {
         cells: 1,
         pod_namespaces: true,
         irreversible: false,
+        no_lease: false,
+        cut_management: false,
         protected,
         clients: vec!["conductor".into()],
     }
@@ -42,6 +44,7 @@ fn step(id: u32, side: Side, cell: &str, peers: Peers) -> Step {
     let change = Change::Firewall(FirewallCut {
         peers,
         direction: Direction::Both,
+        management: Management::Keep,
     });
     let cell_step = CellStep {
         nodes: vec!["n1".into()],
@@ -69,7 +72,7 @@ fn plan() -> Plan {
             prefixes: nets(&["10.1.0.0/16", "2001:db8:1::/48"]),
         },
         operator: vec!["203.0.113.10".parse().unwrap()],
-        lease_ms: 5_000,
+        lease_ms: Some(5_000),
         steps: vec![
             step(
                 0,
@@ -127,8 +130,8 @@ fn a_plan_with_both_sides_of_a_black_hole_passes_on_both_sides() {
 #[test]
 fn each_guard_catches_its_own() {
     refused("2 cells", |plan, _| plan.target.cells.push("c".into()));
-    refused("lease", |plan, _| plan.lease_ms = 999);
-    refused("lease", |plan, _| plan.lease_ms = 60_001);
+    refused("lease", |plan, _| plan.lease_ms = Some(999));
+    refused("lease", |plan, _| plan.lease_ms = Some(60_001));
     refused("operator", |plan, _| plan.operator.clear());
     refused("one host", |plan, _| {
         plan.operator[0] = "0.0.0.0".parse().unwrap()

@@ -1,17 +1,14 @@
-//! The records of a journal and their lines. A stored format: readers of every version must stay.
-
-use std::collections::BTreeSet;
-use std::ops::RangeInclusive;
+//! The records of a journal and their lines. A stored format (docs/journal.md): every version stays
+//! readable.
 
 use serde::{Deserialize, Serialize};
 
 use crate::boottime::{Boottime, wall_ms};
 use crate::changes::Undo;
 
-/// Version of the records; stands in the first one. 2: NotApplied, and more kinds of undo.
+/// Version of the records; stands in the first one. 2: lines are linked; NotApplied; more kinds of
+/// undo.
 pub const FORMAT: u32 = 2;
-/// What can be read.
-const FORMATS: RangeInclusive<u32> = 1..=FORMAT;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -38,7 +35,7 @@ pub enum Record {
         index: u32,
         why: String,
     },
-    /// Nothing more is owed; `residue` is what the scan found.
+    /// Nothing more is owed; `residue` is what the scan found. Nothing follows it.
     Closed {
         cause: String,
         residue: Vec<String>,
@@ -66,106 +63,138 @@ pub struct Intent {
     pub undo: Undo,
 }
 
-/// What stands on a line: the record and when it was written.
+/// Where the next line goes: what it must say of the line before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Number of the line, from 0.
+    seq: u64,
+    /// Checksum of the line before it; 0 for the first.
+    prev: u32,
+}
+
+/// What stands on a line: the record, when it was written, and what binds it to its place. Lines of
+/// format 1 have no `seq` and no `prev`.
 #[derive(Serialize, Deserialize)]
-struct Line {
+struct Line<R> {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seq: Option<u64>,
+    /// Eight hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    prev: Option<String>,
+    /// How many lines of the same write come behind it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    more: u32,
     boottime: Boottime,
     wall_ms: u64,
-    record: Record,
+    record: R,
 }
 
-/// One line with its length and checksum.
-pub fn encode(record: &Record) -> Vec<u8> {
-    let line = Line {
-        boottime: Boottime::now(),
-        wall_ms: wall_ms(),
-        record: record.clone(),
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde wants a reference
+fn is_zero(more: &u32) -> bool {
+    *more == 0
+}
+
+impl Link {
+    /// The lines of one write, in the order of the records.
+    pub fn encode(&mut self, records: &[Record]) -> Vec<u8> {
+        let mut lines = Vec::new();
+        for (number, record) in (1..).zip(records) {
+            let line = Line {
+                seq: Some(self.seq),
+                prev: Some(digits(self.prev)),
+                more: u32::try_from(records.len() - number).unwrap_or(u32::MAX),
+                boottime: Boottime::now(),
+                wall_ms: wall_ms(),
+                record,
+            };
+            // Serialising these types cannot fail: no maps with odd keys, no foreign Serialize.
+            let json = serde_json::to_string(&line).unwrap_or_default();
+            let crc = crc32fast::hash(json.as_bytes());
+            lines.extend_from_slice(format!("{} {} {json}\n", json.len(), digits(crc)).as_bytes());
+            *self = self.behind(crc);
+        }
+        lines
+    }
+
+    fn behind(self, crc: u32) -> Self {
+        Self {
+            seq: self.seq.wrapping_add(1),
+            prev: crc,
+        }
+    }
+}
+
+fn digits(crc: u32) -> String {
+    format!("{crc:08x}")
+}
+
+/// An intact line, as it was read.
+pub(super) struct Read {
+    pub record: Record,
+    pub boottime: Boottime,
+    pub more: u32,
+    seq: Option<u64>,
+    prev: Option<String>,
+    crc: u32,
+}
+
+impl Read {
+    /// None: something else stands there than what was written.
+    pub fn decode(line: &[u8]) -> Option<Self> {
+        let line = std::str::from_utf8(line).ok()?;
+        let (length, rest) = line.split_once(' ')?;
+        let (crc, json) = rest.split_once(' ')?;
+        let computed = crc32fast::hash(json.as_bytes());
+        // Compared as text: `+7` or `0A` are numbers too, and were never written.
+        if length != json.len().to_string() || crc != digits(computed) {
+            return None;
+        }
+        let line: Line<Record> = serde_json::from_str(json).ok()?;
+        Some(Self {
+            record: line.record,
+            boottime: line.boottime,
+            more: line.more,
+            seq: line.seq,
+            prev: line.prev,
+            crc: computed,
+        })
+    }
+
+    /// Whether it says that it belongs at `link`; none: it does not say where it belongs (format 1).
+    pub fn fits(&self, link: Link) -> Option<bool> {
+        match (self.seq, &self.prev) {
+            (None, None) => None,
+            (seq, prev) => Some(seq == Some(link.seq) && *prev == Some(digits(link.prev))),
+        }
+    }
+
+    /// What the line behind this one must say.
+    pub fn next(&self, link: Link) -> Link {
+        let seq = self.seq.unwrap_or(link.seq);
+        Link { seq, ..link }.behind(self.crc)
+    }
+}
+
+/// Whether a last line without its end is one that a crash cut short: the beginning of a line, or
+/// zeros where a file system had made room for it.
+pub(super) fn is_torn(tail: &[u8]) -> bool {
+    tail.iter().all(|byte| *byte == 0) || begins_a_line(tail)
+}
+
+fn begins_a_line(tail: &[u8]) -> bool {
+    let mut parts = tail.splitn(3, |byte| *byte == b' ');
+    let length = parts.next().unwrap_or_default();
+    let Some(crc) = parts.next() else {
+        return !length.is_empty() && length.len() < 10 && length.iter().all(u8::is_ascii_digit);
     };
-    // Serialising these types cannot fail: no maps with odd keys, no foreign Serialize.
-    let json = serde_json::to_string(&line).unwrap_or_default();
-    format!(
-        "{} {:08x} {json}\n",
-        json.len(),
-        crc32fast::hash(json.as_bytes())
-    )
-    .into_bytes()
-}
-
-fn decode(line: &[u8]) -> Option<Record> {
-    let line = std::str::from_utf8(line).ok()?;
-    let (length, rest) = line.split_once(' ')?;
-    let (crc, json) = rest.split_once(' ')?;
-    if length.parse() != Ok(json.len())
-        || u32::from_str_radix(crc, 16) != Ok(crc32fast::hash(json.as_bytes()))
-    {
-        return None;
-    }
-    Some(serde_json::from_str::<Line>(json).ok()?.record)
-}
-
-/// All that can be read of a journal.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Contents {
-    pub armed: Option<Armed>,
-    /// In the order in which they were written; undo goes the other way.
-    pub intents: Vec<Intent>,
-    /// Changes that were refused without having altered anything.
-    pub not_applied: BTreeSet<u32>,
-    /// Changes whose undo has succeeded.
-    pub undone: BTreeSet<u32>,
-    pub deadline: Option<Boottime>,
-    pub closed: bool,
-    /// A whole line was not what was written: something may be missing.
-    pub corrupt: bool,
-    /// The last line was cut short: a crash during a write, of which no permit came.
-    pub torn: bool,
-    /// Bytes up to the end of the last whole line.
-    pub sound_length: u64,
-}
-
-impl Contents {
-    pub fn parse(bytes: &[u8]) -> Self {
-        let mut contents = Self::default();
-        let mut rest = bytes;
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            match decode(&rest[..end]) {
-                Some(record) => contents.take(record),
-                None => contents.corrupt = true,
-            }
-            rest = &rest[end + 1..];
-        }
-        contents.torn = !rest.is_empty();
-        contents.sound_length = (bytes.len() - rest.len()) as u64;
-        contents.corrupt |= contents
-            .armed
-            .as_ref()
-            .is_some_and(|armed| !FORMATS.contains(&armed.format));
-        // The first record says what all others mean; it is missing only if nothing was permitted.
-        contents.corrupt |= contents.armed.is_none() && contents.sound_length > 0;
-        contents
-    }
-
-    /// Whether undoing this change is still owed.
-    pub fn owes(&self, intent: &Intent) -> bool {
-        let undone = self.undone.contains(&intent.index) && !intent.undo.may_repeat();
-        !undone && !self.not_applied.contains(&intent.index)
-    }
-
-    /// When everything of this drill must be over, fired or not.
-    pub fn over_by(&self) -> Option<Boottime> {
-        self.deadline
-            .or(self.armed.as_ref().map(|armed| armed.expires))
-    }
-
-    fn take(&mut self, record: Record) {
-        match record {
-            Record::Armed(armed) => self.armed = Some(armed),
-            Record::Intent(intent) => self.intents.push(intent),
-            Record::Fired { deadline, .. } => self.deadline = Some(deadline),
-            Record::Closed { .. } => self.closed = true,
-            Record::NotApplied { index } => drop(self.not_applied.insert(index)),
-            Record::Undone { index } => drop(self.undone.insert(index)),
-            Record::Applied { .. } | Record::UndoFailed { .. } => {}
-        }
+    let hexadecimal = crc.iter().all(u8::is_ascii_hexdigit) && crc.len() <= 8;
+    let length = std::str::from_utf8(length).ok().map(str::parse::<usize>);
+    let Some(Ok(length)) = length else {
+        return false;
+    };
+    match parts.next() {
+        None => hexadecimal,
+        // A whole line whose end is not a line end was not cut short.
+        Some(json) => hexadecimal && crc.len() == 8 && json.len() <= length,
     }
 }

@@ -119,7 +119,16 @@ fn every_cut_of_the_file_loses_only_the_line_it_falls_into() {
             "{length}"
         );
         assert!(!contents.closed, "{length}");
+        // Three lines arm; a crash in their midst has altered nothing, but a disk may have lost them.
+        assert_eq!(contents.incomplete, (1..3).contains(&lines), "{length}");
+        let asks = match lines {
+            0 if length == 0 => Asks::Nothing,
+            0 => Asks::Report,
+            _ => Asks::Undo,
+        };
+        assert_eq!(contents.asks(), asks, "{length}");
     }
+    assert_eq!(Contents::parse(&whole).asks(), Asks::Closed);
 }
 
 #[test]
@@ -127,11 +136,12 @@ fn every_changed_byte_is_noticed_and_the_rest_is_still_read() {
     let (_directory, path) = written();
     let whole = std::fs::read(&path).unwrap();
     let second = whole.iter().position(|byte| *byte == b'\n').unwrap() + 1;
-    for at in 0..whole.len() - 1 {
+    for (at, bit) in (0..whole.len()).flat_map(|at| [(at, 1), (at, 0x20)]) {
         let mut broken = whole.clone();
-        broken[at] ^= 1;
+        broken[at] ^= bit;
         let contents = Contents::parse(&broken);
         assert!(contents.corrupt, "byte {at}");
+        assert_eq!(contents.asks(), Asks::Undo, "byte {at}");
         // A lost line end takes two lines with it.
         let lost = if whole[at] == b'\n' { 2 } else { 1 };
         let expected = if at < second { 2 } else { 2 - lost };
@@ -180,18 +190,128 @@ fn another_format_is_not_taken_for_ours() {
         format: FORMAT + 1,
         ..armed("d")
     };
-    let contents = Contents::parse(&record::encode(&Record::Armed(other)));
+    let contents = Contents::parse(&Link::default().encode(&[Record::Armed(other)]));
     assert!(contents.corrupt);
 }
 
-/// The stored format: this file was written by version 1 and must be readable for ever.
+/// The lines of a closed journal, each with its end.
+fn lines() -> Vec<Vec<u8>> {
+    let (_directory, path) = written();
+    let whole = std::fs::read(path).unwrap();
+    whole
+        .split_inclusive(|b| *b == b'\n')
+        .map(<[u8]>::to_vec)
+        .collect()
+}
+
 #[test]
-fn a_journal_of_version_1_still_reads() {
-    let golden = include_bytes!("golden-v1.journal");
-    let contents = Contents::parse(golden);
-    assert!(!contents.corrupt && !contents.torn && !contents.closed);
-    assert_eq!(contents.intents, [intent(0)]);
-    assert_eq!(contents.over_by(), Some(Boottime(9)));
+fn a_whole_line_that_is_lost_twice_or_elsewhere_is_noticed() {
+    let lines = lines();
+    let last = lines.len() - 1;
+    for at in 0..=last {
+        let mut lost = lines.clone();
+        lost.remove(at);
+        let contents = Contents::parse(&lost.concat());
+        // Its last line lost is what a crash leaves; then it is open.
+        assert_eq!(contents.corrupt, at != last, "line {at}");
+        assert_eq!(contents.asks(), Asks::Undo, "line {at}");
+        for behind in at..=last {
+            let mut twice = lines.clone();
+            twice.insert(behind + 1, lines[at].clone());
+            let contents = Contents::parse(&twice.concat());
+            assert!(contents.corrupt, "line {at} again behind {behind}");
+            assert_eq!(contents.asks(), Asks::Undo);
+        }
+        for other in at + 1..=last {
+            let mut swapped = lines.clone();
+            swapped.swap(at, other);
+            let contents = Contents::parse(&swapped.concat());
+            assert!(contents.corrupt, "{at} and {other} swapped");
+            assert_eq!(contents.intents.len(), 2, "and nothing of it is lost");
+        }
+    }
+}
+
+#[test]
+fn another_drills_journal_under_this_name_is_not_taken_for_ours() {
+    let (_directory, path) = written();
+    let other = path.with_file_name("e.journal");
+    std::fs::copy(&path, &other).unwrap();
+    assert_eq!(read(&path).unwrap().asks(), Asks::Closed);
+    let contents = read(&other).unwrap();
+    assert!(contents.corrupt && contents.asks() == Asks::Undo);
+}
+
+#[test]
+fn what_was_closed_elsewhere_closes_nothing_here() {
+    let foreign = lines().pop().unwrap();
+    let mut open = lines();
+    open.pop();
+    open.push(Link::default().encode(&[CLOSED()])); // another journal's, which has not even this place
+    let contents = Contents::parse(&open.concat());
+    assert!(contents.corrupt && !contents.closed);
+    open.pop();
+    open.push(foreign);
+    let contents = Contents::parse(&open.concat());
+    assert!(
+        contents.corrupt && !contents.closed,
+        "another drill's, at the same place"
+    );
+}
+
+#[test]
+fn nothing_is_taken_off_what_is_owed_by_a_line_out_of_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut journal, _permit) =
+        Journal::create(directory.path(), armed("d"), &[intent(0)]).unwrap();
+    journal.append(&Record::Applied { index: 0 }).unwrap();
+    let path = path_of(directory.path(), "d");
+    let sound = std::fs::read(&path).unwrap();
+    let refused = Record::NotApplied { index: 0 };
+    let mut forged = sound.clone();
+    forged.extend(Link::default().encode(std::slice::from_ref(&refused)));
+    let contents = Contents::parse(&forged);
+    assert!(contents.corrupt && contents.owes(&intent(0)));
+    journal.append(&refused).unwrap();
+    let contents = read(&path).unwrap();
+    assert!(!contents.corrupt && !contents.owes(&intent(0)));
+}
+
+#[test]
+fn a_corrupt_journal_goes_on_behind_what_is_unreadable() {
+    let (_directory, path) = written();
+    let mut broken = std::fs::read(&path).unwrap();
+    let last = broken.len() - 1;
+    broken[last] = b'x'; // its last line has no end and is longer than it says
+    std::fs::write(&path, &broken).unwrap();
+    let (mut journal, contents, _permit) = Journal::reopen(&path, Duration::ZERO).unwrap();
+    assert!(contents.corrupt && journal.is_corrupt());
+    journal.append(&Record::Undone { index: 0 }).unwrap();
+    let contents = read(&path).unwrap();
+    assert!(contents.corrupt && contents.undone.contains(&0));
+}
+
+#[test]
+fn a_journal_that_cannot_be_written_still_gives_its_permit() {
+    let (_directory, path) = written();
+    // A running program's file cannot be opened for writing (ETXTBSY): as on a read-only disk.
+    let program = path.with_file_name("program.journal");
+    std::fs::copy("/bin/sleep", &program).unwrap();
+    std::fs::set_permissions(
+        &program,
+        std::os::unix::fs::PermissionsExt::from_mode(0o700),
+    )
+    .unwrap();
+    let mut running = std::process::Command::new(&program)
+        .arg("60")
+        .spawn()
+        .unwrap();
+    let reopened = Journal::reopen(&program, Duration::ZERO);
+    running.kill().unwrap();
+    running.wait().unwrap();
+    let (mut journal, contents, _permit) = reopened.unwrap();
+    assert!(contents.corrupt, "a program is no journal");
+    assert!(journal.append(&CLOSED()).is_err());
 }
 
 #[test]

@@ -58,6 +58,8 @@ fn a_certificate_with_another_name_may_not_even_look() {
         words(other.plan(&simple())),
         words(other.arm_as("somebody", "d", &simple())),
         words(other.revert("d")),
+        words(other.halt("mischief")),
+        words(other.resume()),
     ] {
         assert!(refused.starts_with("PermissionDenied"), "{refused}");
         assert!(refused.contains("somebody"), "{refused}");
@@ -86,6 +88,10 @@ fn another_protocol_version_is_refused_on_every_call() {
             drill: drill.clone(),
         };
         let revert = wire::RevertRequest { protocol, drill };
+        let halt = wire::HaltRequest {
+            protocol,
+            reason: String::new(),
+        };
         let plan = wire::PlanRequest {
             protocol,
             plan: Vec::new(),
@@ -97,6 +103,8 @@ fn another_protocol_version_is_refused_on_every_call() {
             words(agent.fire(fire).await),
             words(agent.renew(renew).await),
             words(agent.revert(revert).await),
+            words(agent.halt(halt).await),
+            words(agent.resume(wire::ResumeRequest { protocol }).await),
             words(agent.watch(wire::WatchRequest { protocol }).await.map(drop)),
         ]
     });
@@ -171,7 +179,7 @@ fn what_does_not_fit_together_is_not_armed() {
     assert!(refused.contains("SHA-256"), "{refused}");
     // All refusals at once, by Plan as by Arm; and nothing was touched.
     let mut bad = simple();
-    bad.lease_ms = 1;
+    bad.lease_ms = Some(1);
     bad.operator.clear();
     bad.steps
         .push(step(1, 0, 1_000_000, cut(&["192.0.2.7"], Direction::Both)));
@@ -207,7 +215,7 @@ fn a_plan_says_how_each_change_ends_and_alters_nothing() {
     assert!(reply.refusals.is_empty(), "{reply:?}");
     assert_eq!(reply.changes.len(), 1);
     assert_eq!(reply.changes[0].kind, "firewall");
-    assert!(reply.changes[0].summary.contains("1 merged"), "{reply:?}");
+    assert!(reply.changes[0].summary.contains("1 IPv4"), "{reply:?}");
     assert_eq!(
         reply.changes[0].ends_by,
         ["timer", "lease", "guardian", "gate", "owner", "journal"]

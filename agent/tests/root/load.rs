@@ -23,6 +23,7 @@ fn sixty_thousand_prefixes_are_armed_fired_renewed_and_reverted() {
     let cut = Change::Firewall(FirewallCut {
         peers: Peers::Only(prefixes),
         direction: Direction::Both,
+        management: scenarios::change::Management::Keep,
     });
     let plan = plan(10_000, vec![step(0, 0, 60_000, cut)]);
     let time = |what: &str, job: &mut dyn FnMut()| {

@@ -110,13 +110,38 @@ fn a_journal_of_another_boot_is_closed_without_touching_what_is_there_now() {
 #[test]
 #[ignore = "needs root: network namespaces and nftables"]
 fn a_journal_file_without_a_first_record_is_forgotten() {
-    let site = Site::new();
-    let journals = site.state.path().join("journal");
-    std::fs::create_dir(&journals).unwrap();
-    std::fs::write(journals.join("d.journal"), "120 0011aabb {\"boott").unwrap();
+    // Nothing of it was written, or a beginning, which a disk may also have left of much more: that is
+    // told, once.
+    for (text, told) in [("", false), ("120 0011aabb {\"boott", true)] {
+        let site = Site::new();
+        let journals = site.state.path().join("journal");
+        std::fs::create_dir(&journals).unwrap();
+        std::fs::write(journals.join("d.journal"), text).unwrap();
+        let _agent = site.start_agent();
+        let client = site.client();
+        let residue = client.status().unwrap().residue.join("; ");
+        assert_eq!(residue.contains("d.journal breaks off"), told, "{residue}");
+        client.arm("d", &simple()).unwrap();
+        client.revert_clean("d");
+    }
+}
+
+#[test]
+#[ignore = "needs root: network namespaces and nftables"]
+fn a_drill_whose_agent_was_restarted_says_when_and_why_it_ended() {
+    let (site, mut agent, client) = Site::with_agent();
+    let before = boottime();
+    client.cut("d", &simple());
+    agent.crash();
+    agent.closed("d", std::time::Duration::from_secs(5));
     let _agent = site.start_agent();
-    let client = site.client();
-    assert!(client.status().unwrap().residue.is_empty());
-    client.arm("d", &simple()).unwrap();
-    client.revert_clean("d");
+    client.wait_until_up();
+    let reply = client.revert("d").unwrap();
+    assert!(reply.verified && reply.residue.is_empty(), "{reply:?}");
+    assert!(reply.cause.contains("the agent died"), "{reply:?}");
+    assert!((before..boottime()).contains(&reply.ended_boottime_ns));
+    for strange in ["never-seen", "../journal/d", ""] {
+        let reply = client.revert(strange).unwrap();
+        assert_eq!((reply.cause.as_str(), reply.ended_boottime_ns), ("", 0));
+    }
 }

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::mpsc;
 
 pub use agent::{AgentProcess, Pki, Stopped, guardian_of};
-pub use client::{Client, PORT, boottime, cut, others, plan, step, words};
+pub use client::{Client, PORT, boottime, cut, cut_of_the_conductor, others, plan, step, words};
 pub use pod::{Groups, Pod, PodSite, asleep};
 pub use traffic::{ECHO, Echo, Reach, UdpPath, ping6, tcp, tcp_from, udp};
 

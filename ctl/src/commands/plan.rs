@@ -185,11 +185,14 @@ pub fn text(prepared: &Prepared) -> String {
             if endpoint.cut { "cut" } else { "not cut" },
         ));
     }
+    let gate = match plan.lease_ms {
+        Some(lease) => format!("at most {} s after the last renewal", lease as f64 / 1000.0),
+        None => "at the end of its step, for there is no lease".to_string(),
+    };
     lines.push(format!(
         "  if everything of ours dies at once: owner (the kernel drops a dead agent's tables) and \
-         gate (the kernel, at most {} s after the last renewal) end it, the journal is replayed \
-         when an agent starts; --live asks each agent for its own",
-        plan.lease_ms as f64 / 1000.0
+         gate (the kernel, {gate}) end it, the journal is replayed when an agent starts; --live \
+         asks each agent for its own"
     ));
     match windows(prepared) {
         Ok(words) | Err(words) => lines.push(format!("  windows: {words}")),

@@ -4,7 +4,7 @@ use scenarios::history::Residue;
 
 use crate::agents::{self, Agent, Identities};
 use crate::cli::RevertArguments;
-use crate::drill::hands;
+use crate::drill::hands::{self, Patience};
 use crate::failure::Failure;
 use crate::output;
 use crate::place::{self, Place, Reach};
@@ -64,7 +64,8 @@ async fn revert(
             arguments.drill
         ));
     }
-    let mut residue = hands::revert(&agents, &arguments.drill).await;
+    let answers = hands::revert(&agents, &arguments.drill, &Patience::default()).await;
+    let mut residue = hands::residues(&answers);
     residue.extend(silent);
     residue
 }

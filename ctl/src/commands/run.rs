@@ -105,7 +105,7 @@ async fn drill_once(
     })
 }
 
-/// Refuses agents that are busy, lack a policy, or whose clock cannot be placed.
+/// Refuses agents that are busy, halted, lack a policy, or whose clock cannot be placed.
 fn check_agents(agents: &[Agent]) -> Result<(), Failure> {
     let mut why = Vec::new();
     for agent in agents {
@@ -113,6 +113,12 @@ fn check_agents(agents: &[Agent]) -> Result<(), Failure> {
         let state = State::try_from(agent.status.state).unwrap_or(State::Unspecified);
         if !matches!(state, State::Idle | State::Reverted) {
             why.push(format!("{name} is busy with drill {}", agent.status.drill));
+        }
+        if agent.status.halted {
+            why.push(format!(
+                "{name} is halted ({}); `cellwall resume` ends that",
+                agent.status.halt_reason
+            ));
         }
         if !agent.status.residue.is_empty() {
             why.push(format!(

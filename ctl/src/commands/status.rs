@@ -23,6 +23,8 @@ struct AgentRow {
     deadline_left_ms: u64,
     skew_us: u64,
     residue: Vec<String>,
+    /// Why the agent takes no drill; absent if it does.
+    halted: Option<String>,
     detail: String,
     /// What the node's kernel can, its CNI, and the way to each pod; empty if it could not be asked.
     datapath: String,
@@ -64,6 +66,8 @@ async fn ask(fleet: &Fleet, identities: &Identities) -> Vec<AgentRow> {
 fn row(agent: &Agent) -> AgentRow {
     let status = &agent.status;
     let mut detail = Vec::new();
+    let halted = status.halted.then(|| status.halt_reason.clone());
+    detail.extend(halted.iter().map(|reason| format!("halted: {reason}")));
     if !status.policy_error.is_empty() {
         detail.push(format!("no policy: {}", status.policy_error));
     }
@@ -92,6 +96,7 @@ fn row(agent: &Agent) -> AgentRow {
         deadline_left_ms: status.deadline_left_ms,
         skew_us: u64::try_from(agent.skew().as_micros()).unwrap_or(u64::MAX),
         residue: status.residue.clone(),
+        halted,
         detail: detail.join("; "),
         datapath: status.datapath.as_ref().map(datapath).unwrap_or_default(),
     }
@@ -140,6 +145,7 @@ fn unreachable_row(silent: Silent) -> AgentRow {
         deadline_left_ms: 0,
         skew_us: 0,
         residue: Vec::new(),
+        halted: None,
         detail: silent.why,
         datapath: String::new(),
     }

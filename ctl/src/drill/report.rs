@@ -6,7 +6,7 @@ use scenarios::fleet::Plane;
 use scenarios::history::{AgentEvent, Block, Role, Stream};
 use scenarios::verdict::{CellPlane, Class, Outcome, Row, Verdict, Window};
 
-use crate::drill::hands::{LOST, NOT_RENEWED};
+use crate::drill::hands::{LOST, NOT_RENEWED, UNREACHABLE};
 use crate::output::{Story, table};
 
 /// Tells when a stream stops or starts answering, once each time.
@@ -58,7 +58,7 @@ impl Narrator {
 
     /// Only what a person must know; all of it is in the history.
     pub fn agent(&mut self, story: Story, event: &AgentEvent) {
-        if [LOST, NOT_RENEWED].contains(&event.state.as_str()) {
+        if [LOST, NOT_RENEWED, UNREACHABLE].contains(&event.state.as_str()) {
             story.tell(&format!(
                 "{}/{} {}: {}",
                 event.cell, event.node, event.state, event.detail

@@ -86,6 +86,11 @@ impl Scene {
         }
     }
 
+    /// Someone wants what is going on to end; nothing else is looked at.
+    pub async fn asked_to_end(&mut self) -> String {
+        self.signals.next().await
+    }
+
     pub fn record(&mut self, record: Record) -> Result<(), Failure> {
         self.recorder.record(record)
     }

@@ -5,8 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// A silent cut of IPv4 and IPv6 packets, for the host's own and for forwarded traffic.
 ///
-/// The management path (operator address + agent port, ICMPv6 133-137) is not part of it: every
-/// agent keeps its own open, because only it knows the port that it listens on.
+/// Address resolution (ARP, ICMPv6 133-137) always passes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FirewallCut {
@@ -14,6 +13,28 @@ pub struct FirewallCut {
     pub peers: Peers,
     /// Which way packets vanish, seen from the node.
     pub direction: Direction,
+    #[serde(default, skip_serializing_if = "Management::is_kept")]
+    pub management: Management,
+}
+
+/// The conductor's way to the agent: TCP between the plan's operator addresses and the agent's port,
+/// which only the agent knows.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Management {
+    /// Stays open, so that the fault can be watched, prolonged and aborted.
+    #[default]
+    Keep,
+    /// Is cut like everything else.
+    Cut,
+}
+
+impl Management {
+    fn is_kept(&self) -> bool {
+        *self == Management::Keep
+    }
 }
 
 /// A set of addresses; both lists are merged (no overlap, no adjacent pair) and sorted.
@@ -74,6 +95,10 @@ impl FirewallCut {
             Peers::Only(_) => "",
         };
         let way = self.direction.words();
-        format!("cut from {everyone}{v4} IPv4 and {v6} IPv6 prefixes, {way}")
+        let management = match self.management {
+            Management::Keep => "",
+            Management::Cut => ", the conductor's way to the agent too",
+        };
+        format!("cut from {everyone}{v4} IPv4 and {v6} IPv6 prefixes, {way}{management}")
     }
 }

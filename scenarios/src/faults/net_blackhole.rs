@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::change::{Change, Direction, FirewallCut, Peers};
+use crate::change::{Change, Direction, FirewallCut, Management, Peers};
 use crate::faults::{CellChanges, FaultError, Plannable, Scene};
 use crate::fleet::Cell;
 use crate::prefixes::{loopback, merge, overlap};
@@ -19,6 +19,10 @@ pub struct NetBlackhole {
     /// Seen from the acting node; `both` is what a real outage does.
     #[serde(default = "both")]
     direction: Direction,
+    /// Whether the conductor still reaches the agents of the acting cells: `keep` (default) or `cut`,
+    /// which needs `allow: [cut_management]`.
+    #[serde(default)]
+    management: Management,
 }
 
 fn both() -> Direction {
@@ -69,6 +73,7 @@ impl Plannable for NetBlackhole {
             let cut = FirewallCut {
                 peers,
                 direction: self.direction,
+                management: self.management,
             };
             changes.push((name.clone(), vec![Change::Firewall(cut)]));
         }
@@ -83,7 +88,11 @@ impl Plannable for NetBlackhole {
             PeerSelector::Cell(name) => format!("cell {name}"),
             PeerSelector::Cidrs(list) => format!("{} listed prefixes", list.len()),
         };
-        format!("{peers}, {}", self.direction.words())
+        let management = match self.management {
+            Management::Keep => "",
+            Management::Cut => ", the management path too",
+        };
+        format!("{peers}, {}{management}", self.direction.words())
     }
 }
 
@@ -199,7 +208,8 @@ mod tests {
             cuts,
             [FirewallCut {
                 peers: Peers::AllBut(spared),
-                direction: Direction::Both
+                direction: Direction::Both,
+                management: Management::Keep,
             }]
         );
     }

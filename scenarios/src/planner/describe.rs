@@ -19,7 +19,7 @@ pub struct ChangeLine {
     /// What is altered, in words.
     pub summary: String,
     /// What ends the change if the ones before it do not.
-    pub ends_by: &'static [&'static str],
+    pub ends_by: Vec<&'static str>,
     /// Why there is no undo, if there is none.
     pub undo_impossible: Option<&'static str>,
 }
@@ -47,7 +47,7 @@ pub fn describe(plan: &Plan) -> Vec<ChangeLine> {
             nodes: cell.nodes.clone(),
             kind: change.kind(),
             summary: change.summary(),
-            ends_by: change.ends_by(),
+            ends_by: plan.ends_by(change),
             undo_impossible: change.undo_impossible(),
         })
         .collect()

@@ -38,7 +38,7 @@ fn both_sides_of_a_cloud_that_is_gone() {
     assert_eq!(cells(1), ["gd-aws", "gd-tencent", "gx-tencent"]);
     assert_eq!(plan.steps[0].cells["gd-aliyun"].nodes, ["n1", "n2"]);
     assert_eq!(plan.ends_ms(), 60_000);
-    assert_eq!(plan.lease_ms, 5_000);
+    assert_eq!(plan.lease_ms, Some(5_000));
     let lines: Vec<String> = describe(&plan).iter().map(ToString::to_string).collect();
     assert_eq!(
         lines[..2],
@@ -48,6 +48,36 @@ fn both_sides_of_a_cloud_that_is_gone() {
             "step 1, gd-aws (n1): cut from 2 IPv4 and 2 IPv6 prefixes, both directions",
         ]
     );
+}
+
+#[test]
+fn without_a_lease_nothing_ends_by_it() {
+    let leaseless = "allow: [others, no_lease]\n  lease: none";
+    let plan = plan(|text| text.replace("allow: [others]", leaseless)).unwrap();
+    assert_eq!(plan.lease_ms, None);
+    for line in describe(&plan) {
+        let ways = ["timer", "guardian", "gate", "owner", "journal"];
+        assert_eq!(line.ends_by, ways);
+    }
+    let leased = super::build(&fleet(), &drill(str::to_owned)).unwrap();
+    let with_lease = |line: &ChangeLine| line.ends_by.contains(&"lease");
+    assert!(describe(&leased).iter().all(with_lease));
+}
+
+#[test]
+fn a_cut_of_the_conductor_is_in_the_plan_and_in_words() {
+    let edit = |text: &str| {
+        text.replace("allow: [others]", "allow: [others, cut_management]")
+            .replacen("peers: everyone,", "peers: everyone, management: cut,", 1)
+    };
+    let plan = plan(edit).unwrap();
+    let lines: Vec<String> = describe(&plan).iter().map(ToString::to_string).collect();
+    let said: Vec<bool> = lines
+        .iter()
+        .map(|line| line.contains("the conductor's way to the agent too"))
+        .collect();
+    assert_eq!(said, [true, false, false, false], "{lines:?}");
+    assert!(plan.steps[0].title.contains("management"));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::faults::Fault;
 use crate::input::InputError;
 use crate::places::Places;
 use crate::scenario::{Consent, Hypothesis, MethodStep, Scenario, Side, TargetSelector};
-use crate::values::{Name, Percentage, Text};
+use crate::values::{Lease, Name, Percentage, Text};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -29,8 +29,9 @@ pub(crate) struct ScenarioSpec {
     allow: Vec<Consent>,
     #[serde(default)]
     steady_state: SteadyState,
-    /// Without a renewal for this long every fault ends; 1s to 60s, default 5s.
-    lease: Option<Text<Duration>>,
+    /// Without a renewal for this long every fault ends; 1s to 60s, default 5s. `none` needs
+    /// `allow: [no_lease]`: then only the deadline ends it for a conductor that is gone or cut off.
+    lease: Option<Text<Lease>>,
     method: Vec<StepSpec>,
     hypothesis: HypothesisSpec,
 }
@@ -153,7 +154,13 @@ pub(super) fn check(
         SECOND,
         LONGEST,
     )?;
-    let lease = time("spec.lease", spec.lease, 5 * SECOND, SECOND, MINUTE)?;
+    let lease = match spec.lease {
+        Some(Text(Lease(None))) => None,
+        Some(Text(Lease(Some(length)))) => {
+            Some(in_range(&places, "spec.lease", length, SECOND, MINUTE)?)
+        }
+        None => Some(5 * SECOND),
+    };
     let recovery = spec.hypothesis.recovery.within;
     let recovery_within = time(
         "spec.hypothesis.recovery.within",

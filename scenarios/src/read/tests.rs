@@ -41,7 +41,7 @@ fn a_scenario_with_its_defaults() {
     assert_eq!((scenario.before, scenario.after), (MINUTE, MINUTE));
     assert_eq!(
         (scenario.lease, scenario.budget_cells),
-        (Duration::from_secs(5), 1)
+        (Some(Duration::from_secs(5)), 1)
     );
     assert_eq!(scenario.method[0].at, Duration::ZERO);
     assert_eq!(scenario.method[0].side, Side::Target);
@@ -61,6 +61,26 @@ fn a_scenario_with_its_defaults() {
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
+
+#[test]
+fn a_lease_is_a_duration_or_none() {
+    let read = |lease: &str| {
+        let text = crate::library::get("black-hole-cloud").unwrap();
+        let text = text.replace("steadyState:", &format!("lease: {lease}\n  steadyState:"));
+        read_scenario(&text, "x.yaml").map(|scenario| scenario.lease)
+    };
+    assert_eq!(read("none").unwrap(), None);
+    assert_eq!(read("9s").unwrap(), Some(Duration::from_secs(9)));
+    for (wrong, word) in [
+        ("never", "or none"),
+        ("0s", "1s to 1m"),
+        ("None", "or none"),
+    ] {
+        let error = read(wrong).unwrap_err();
+        assert!(error.to_string().contains(word), "{wrong}: {error}");
+        assert!(error.position.is_some(), "{wrong}");
+    }
+}
 
 #[test]
 fn the_drill_of_the_design_page() {

@@ -26,7 +26,7 @@ pub(super) fn check_agents(evidence: &Evidence<'_>, fire: u64, findings: &mut Fi
             .filter(|event| event.cell == cell && event.node == node)
             .collect();
         // Stable: events of one millisecond stay in the order in which they came.
-        events.sort_by_key(|event| event.at_ms);
+        events.sort_by_key(|event| event.happened_ms());
         if !events.iter().any(|event| event.state == "firing") {
             words.push(format!(
                 "{cell}/{node} never said that it fires: nothing shows that it cut anything"
@@ -53,7 +53,7 @@ fn ended_early<'a>(events: &[&'a AgentEvent], until: u64) -> Option<&'a AgentEve
     events
         .iter()
         .copied()
-        .take_while(|event| event.at_ms < until)
+        .take_while(|event| event.happened_ms() < until)
         .find(|event| {
             let state = event.state.as_str();
             holds |= ["armed", "firing"].contains(&state);
@@ -62,8 +62,8 @@ fn ended_early<'a>(events: &[&'a AgentEvent], until: u64) -> Option<&'a AgentEve
 }
 
 fn told(event: &AgentEvent, fire: u64) -> String {
+    let at_ms = event.happened_ms();
     let AgentEvent {
-        at_ms,
         cell,
         node,
         state,
@@ -72,10 +72,10 @@ fn told(event: &AgentEvent, fire: u64) -> String {
     } = event;
     let (when, since) = match at_ms.checked_sub(fire) {
         Some(_) => (
-            format!("{} after fire", seconds(*at_ms, fire)),
+            format!("{} after fire", seconds(at_ms, fire)),
             "from then on ",
         ),
-        None => (format!("{} before fire", seconds(fire, *at_ms)), ""),
+        None => (format!("{} before fire", seconds(fire, at_ms)), ""),
     };
     let cause = match detail.as_str() {
         "" => String::new(),

@@ -68,6 +68,39 @@ fn an_agent_that_ends_early_leaves_the_rest_uncut() {
 }
 
 #[test]
+fn what_is_learnt_late_counts_from_when_it_was() {
+    let learnt_late = |since_ms: u64| {
+        spoilt(|records| {
+            // The end of a node that could not be asked: found out when the fault was over.
+            records.retain(|record| {
+                !matches!(record, Record::Agent(event)
+                    if event.cell == "ali" && event.state.starts_with("revert"))
+            });
+            let mut record = agent("ali", "reverted", FAULT_END * 1000 + 3000);
+            if let Record::Agent(event) = &mut record {
+                event.since_ms = Some(since_ms);
+                event.detail = "lease".into();
+            }
+            records.push(record);
+        })
+    };
+    expect(&learnt_late(FAULT_END * 1000), Outcome::Pass, &[]);
+    expect(
+        &learnt_late(FIRE * 1000 + 5000),
+        Outcome::Inconclusive,
+        &["ali/n1 was reverted 5 s after fire", "lease"],
+    );
+    // A clock that is off cannot make news younger than the moment they were told.
+    expect(&learnt_late(u64::MAX), Outcome::Pass, &[]);
+}
+
+#[test]
+fn an_agent_that_cannot_be_asked_has_not_ended() {
+    let away = with_state("unreachable", FIRE * 1000 + 7500);
+    expect(&away, Outcome::Pass, &[]);
+}
+
+#[test]
 fn what_says_nothing_of_this_fault_is_no_news() {
     expect(
         &with_state("not renewed", FIRE * 1000 + 7500),

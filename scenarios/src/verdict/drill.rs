@@ -85,7 +85,7 @@ pub fn plan() -> Plan {
             prefixes: Vec::new(),
         },
         operator: Vec::new(),
-        lease_ms: 5000,
+        lease_ms: Some(5000),
         steps: vec![
             step(0, Side::Target, "ali"),
             step(1, Side::Others, "tencent"),
@@ -183,6 +183,7 @@ pub fn ledger(cell: &str) -> Ledger {
 pub fn agent(cell: &str, state: &str, at_ms: u64) -> Record {
     Record::Agent(AgentEvent {
         at_ms,
+        since_ms: None,
         cell: cell.into(),
         node: "n1".into(),
         state: state.into(),

@@ -4,7 +4,7 @@ use super::drill::{
     FAULT, RATE, class, expect, header, header_mut, history, history_of, sound, stream,
 };
 use super::{CellPlane, Class, Outcome, Verdict, Window};
-use crate::change::{Change, Direction, FirewallCut, Peers};
+use crate::change::{Change, Direction, FirewallCut, Management, Peers};
 use crate::fleet::Plane;
 use crate::history::{Header, Role, Stream};
 
@@ -31,6 +31,7 @@ fn two_planes() -> Header {
     let cut = Change::Firewall(FirewallCut {
         peers: Peers::AllBut(Vec::new()),
         direction: Direction::Both,
+        management: Management::Keep,
     });
     let target = header.plan.steps[0].cells.get_mut("ali").unwrap();
     target.changes.push(cut);

@@ -8,19 +8,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use proof::drill::{LONG, assert_says, cli, library, start, start_text};
 use proof::lab::Lab;
-use proof::traffic::{connects, until};
+use proof::traffic::until;
 
-/// The balancer of the target, as users reach it.
-const TARGET: &str = "198.51.100.10";
-const TARGET_V6: &str = "2001:db8:1::10";
-
-fn users_reach_target(lab: &Lab) -> bool {
-    connects(lab, "users", TARGET, 80) && connects(lab, "users", TARGET_V6, 80)
-}
-
-fn users_lost_target(lab: &Lab) -> bool {
-    !connects(lab, "users", TARGET, 80) && !connects(lab, "users", TARGET_V6, 80)
-}
+use crate::users::{users_lost_target, users_reach_target};
 
 fn signal(pid: i32, signal: Signal) {
     kill(Pid::from_raw(pid), signal).expect("the process is there");

@@ -2,6 +2,9 @@
 
 mod aborted;
 mod flaws;
+mod halt;
 mod inputs;
+mod own_control_path;
 mod passes;
 mod too_little;
+mod users;

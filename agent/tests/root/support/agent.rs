@@ -75,13 +75,25 @@ pub struct AgentProcess {
 
 impl AgentProcess {
     pub fn start(node: &Namespace, pki: &Pki, state: &Path) -> Self {
+        Self::start_with(node, pki, state, state, PORT, &[])
+    }
+
+    /// With its files in `files`, and `around` it: a program that executes its arguments.
+    pub fn start_with(
+        node: &Namespace,
+        pki: &Pki,
+        state: &Path,
+        files: &Path,
+        port: u16,
+        around: &[String],
+    ) -> Self {
         let (certificate, key) = pki.issue("a-n1", &wire::agent_tls_name("a", "n1"));
         let file = |name: &str, text: &str| {
-            let path = state.join(name);
+            let path = files.join(name);
             std::fs::write(&path, text).unwrap();
             path
         };
-        let policy = state.join("policy.yaml");
+        let policy = files.join("policy.yaml");
         if !policy.exists() {
             file(
                 "policy.yaml",
@@ -92,9 +104,10 @@ impl AgentProcess {
         // It dies with the namespace's thread, so also with a test program that is killed.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]);
+        command.args(around);
         command.arg(env!("CARGO_BIN_EXE_cellwall-agent"));
         command.args(["run", "--cell", "a", "--node", "n1", "--listen"]);
-        command.arg(format!("[::]:{PORT}"));
+        command.arg(format!("[::]:{port}"));
         command
             .arg("--state-dir")
             .arg(state)

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use scenarios::change::{Change, Direction, FirewallCut, Peers};
+use scenarios::change::{Change, Direction, FirewallCut, Management, Peers};
 use scenarios::plan::{CellStep, PLAN_FORMAT, Plan, PlanTarget, Step};
 use scenarios::scenario::Side;
 use sha2::{Digest, Sha256};
@@ -39,11 +39,12 @@ impl Client {
 
     /// Does not wait for the agent.
     pub fn at(operator: &Namespace, tls: ClientTlsConfig, address: &str) -> Self {
-        let url = if address.contains(':') {
-            format!("https://[{address}]:{PORT}")
-        } else {
-            format!("https://{address}:{PORT}")
-        };
+        Self::at_port(operator, tls, address, PORT)
+    }
+
+    pub fn at_port(operator: &Namespace, tls: ClientTlsConfig, address: &str, port: u16) -> Self {
+        let address: std::net::IpAddr = address.parse().unwrap();
+        let url = format!("https://{}", std::net::SocketAddr::new(address, port));
         let inner = operator.run(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -164,6 +165,19 @@ impl Client {
         self.call(|mut agent| async move { Ok(agent.revert(request).await?.into_inner()) })
     }
 
+    pub fn halt(&self, reason: &str) -> Result<HaltReply, Status> {
+        let request = HaltRequest {
+            protocol: PROTOCOL,
+            reason: reason.to_owned(),
+        };
+        self.call(|mut agent| async move { Ok(agent.halt(request).await?.into_inner()) })
+    }
+
+    pub fn resume(&self) -> Result<ResumeReply, Status> {
+        let request = ResumeRequest { protocol: PROTOCOL };
+        self.call(move |mut agent| async move { Ok(agent.resume(request).await?.into_inner()) })
+    }
+
     /// Reverts and wants nothing left.
     pub fn revert_clean(&self, drill: &str) {
         let reply = self.revert(drill).unwrap();
@@ -191,7 +205,22 @@ pub fn cut(peers: &[&str], direction: Direction) -> Change {
     } else {
         Peers::Only(prefixes)
     };
-    Change::Firewall(FirewallCut { peers, direction })
+    Change::Firewall(FirewallCut {
+        peers,
+        direction,
+        management: Management::Keep,
+    })
+}
+
+/// A cut of everything but loopback, the conductor's way to the agent included.
+pub fn cut_of_the_conductor() -> Change {
+    let Change::Firewall(cut) = cut(&["!127.0.0.0/8"], Direction::Both) else {
+        unreachable!()
+    };
+    Change::Firewall(FirewallCut {
+        management: Management::Cut,
+        ..cut
+    })
 }
 
 fn prefix(text: &str) -> ipnet::IpNet {
@@ -233,7 +262,7 @@ pub fn plan(lease_ms: u64, steps: Vec<Step>) -> Plan {
             prefixes: vec!["10.1.0.0/16".parse().unwrap()],
         },
         operator: vec![OPERATOR.parse().unwrap(), OPERATOR_6.parse().unwrap()],
-        lease_ms,
+        lease_ms: Some(lease_ms),
         steps,
         endpoints: Vec::new(),
     }

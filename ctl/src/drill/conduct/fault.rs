@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use scenarios::history::{AgentEvent, Alarm, Block, Interrupted, Phase, Record, Residue, SoFar};
+use scenarios::history::{AgentEvent, Alarm, Block, Interrupted, Phase, Record, SoFar};
 use scenarios::verdict::{Watch, windows};
 use tokio::time::Instant;
 
 use super::Conduct;
 use crate::agents::Agent;
-use crate::drill::hands::{Armed, ENDED, Firing, Orders, Reverted, unclean};
+use crate::drill::hands::{
+    Answer, Armed, ENDED, Firing, Orders, Patience, Reverted, residues, unclean,
+};
 use crate::drill::prepare::BLOCK_MS;
 use crate::drill::scene::Happening;
 use crate::failure::Failure;
@@ -40,8 +42,8 @@ impl Conduct {
             Ok(armed) => armed,
             Err(refusal) => {
                 let why = refusal.why.join("; ");
-                let residue = refusal.revert().await;
-                return self.refused(&format!("not armed: {why}"), residue);
+                let answers = refusal.revert().await;
+                return self.refused(&format!("not armed: {why}"), answers);
             }
         };
         let took = began.elapsed().as_millis();
@@ -49,16 +51,16 @@ impl Conduct {
             "armed {count} agents in {took} ms: every undo is on disk, nothing is in force"
         ));
         if let Err(why) = self.gate() {
-            let residue = armed.revert().await;
-            return self.refused(&why, residue);
+            let answers = armed.revert().await;
+            return self.refused(&why, answers);
         }
         let at = self.scene.boundary(Instant::now() + FIRE_LEAD, BLOCK_MS);
         let firing = match armed.fire(at).await {
             Ok(firing) => firing,
             Err(refusal) => {
                 let why = refusal.why.join("; ");
-                let residue = refusal.revert().await;
-                return self.refused(&format!("not fired: {why}"), residue);
+                let answers = refusal.revert().await;
+                return self.refused(&format!("not fired: {why}"), answers);
             }
         };
         let held = self.hold(at).await;
@@ -76,10 +78,10 @@ impl Conduct {
     }
 
     /// Ends a drill before anything was in force.
-    fn refused(&mut self, why: &str, residue: Vec<Residue>) -> Result<(), Failure> {
+    fn refused(&mut self, why: &str, answers: Vec<Answer>) -> Result<(), Failure> {
         self.scene.story.tell(&format!("refused: {why}"));
         self.interrupted(why.to_string())?;
-        self.keep_residue(residue)
+        self.keep_answers(answers)
     }
 
     /// From fire to the deadline, or to the first reason to stop.
@@ -211,16 +213,16 @@ impl Conduct {
         held: Result<Held, Failure>,
     ) -> Result<(), Failure> {
         let began = Instant::now();
-        let Reverted { residue, listening } = firing.revert().await;
+        let Reverted { answers, listening } = self.revert(firing).await;
         self.listening = Some(listening);
-        let left = unclean(&residue);
+        let left = unclean(&residues(&answers));
         self.scene.story.tell(&format!(
             "reverted {} agents in {} ms; residue on {}",
-            residue.len(),
+            answers.len(),
             began.elapsed().as_millis(),
             left.len()
         ));
-        let after = self.after_revert(residue, held).await;
+        let after = self.after_revert(answers, held).await;
         match after {
             Err(failure) if !left.is_empty() => {
                 output::complain(&failure.to_string());
@@ -233,13 +235,35 @@ impl Conduct {
         }
     }
 
+    /// Without a lease, agents that cannot be reached go on to their deadline; so long they are asked,
+    /// unless nobody wants to wait for them.
+    async fn revert(&mut self, firing: Firing) -> Reverted {
+        let lease = self.prepared.plan.lease_ms;
+        let patience = match (self.fire, lease) {
+            (Some(at), None) => {
+                Patience::behind(at + Duration::from_millis(self.prepared.plan.ends_ms()))
+            }
+            _ => Patience::default(),
+        };
+        let mut reverting = std::pin::pin!(firing.revert(&patience));
+        loop {
+            tokio::select! {
+                reverted = &mut reverting => return reverted,
+                why = self.scene.asked_to_end() => {
+                    self.scene.story.tell(&format!("{why}: not waiting for those that do not answer"));
+                    patience.end();
+                }
+            }
+        }
+    }
+
     async fn after_revert(
         &mut self,
-        residue: Vec<Residue>,
+        answers: Vec<Answer>,
         held: Result<Held, Failure>,
     ) -> Result<(), Failure> {
         let held = held?;
-        self.keep_residue(residue)?;
+        self.keep_answers(answers)?;
         let reverted = Instant::now();
         self.scene.mark(Phase::Reverted, reverted)?;
         let watched = match held {
@@ -254,9 +278,23 @@ impl Conduct {
         }
     }
 
-    fn keep_residue(&mut self, residue: Vec<Residue>) -> Result<(), Failure> {
-        residue
-            .into_iter()
-            .try_for_each(|residue| self.scene.record(Record::Residue(residue)))
+    /// When each agent's fault ended, by its own clock, and what it left.
+    fn keep_answers(&mut self, answers: Vec<Answer>) -> Result<(), Failure> {
+        for Answer { residue, ended } in answers {
+            if let Some((cause, at)) = ended {
+                let event = AgentEvent {
+                    at_ms: self.scene.elapsed_ms(),
+                    since_ms: Some(self.scene.ms(at)),
+                    cell: residue.cell.clone(),
+                    node: residue.node.clone(),
+                    state: "reverted".to_string(),
+                    detail: cause,
+                    gaps: Vec::new(),
+                };
+                self.scene.record(Record::Agent(event))?;
+            }
+            self.scene.record(Record::Residue(residue))?;
+        }
+        Ok(())
     }
 }

@@ -1,0 +1,142 @@
+//! What can be read of a journal, whatever has become of it since it was written.
+//!
+//! Every intact line counts towards what is owed. What takes something off that list, or says that
+//! nothing is owed, counts only where it was written: directly behind the line that it names.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+use super::record::{Armed, FORMAT, Intent, Link, Read, Record, is_torn};
+use crate::boottime::Boottime;
+
+/// What can be read.
+const FORMATS: RangeInclusive<u32> = 1..=FORMAT;
+
+/// All that can be read of a journal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    pub armed: Option<Armed>,
+    /// In the order in which they were written; undo goes the other way.
+    pub intents: Vec<Intent>,
+    /// Changes that were refused without having altered anything.
+    pub not_applied: BTreeSet<u32>,
+    /// Changes whose undo has succeeded.
+    pub undone: BTreeSet<u32>,
+    pub deadline: Option<Boottime>,
+    pub closed: bool,
+    /// Why it was closed, and when.
+    pub closing: Option<(String, Boottime)>,
+    /// What was written is not all there, or something else is: something may be missing.
+    pub corrupt: bool,
+    /// The last line was cut short: a crash during a write, of which no permit came.
+    pub torn: bool,
+    /// Lines are missing at the end of the write that armed it. A crash then has altered nothing; a
+    /// disk that lost them later may have taken the way back of something with them.
+    pub incomplete: bool,
+    /// Bytes up to the end of the last whole line.
+    pub sound_length: u64,
+    /// Where the next line goes.
+    pub(super) link: Link,
+}
+
+/// What a journal asks of whoever finds it abandoned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asks {
+    /// It is of a crash before its first record was written: it can go.
+    Nothing,
+    /// The same as far as can be seen, but bytes of it were written, which says nothing of what a disk
+    /// may have lost: it can go, and is to be reported.
+    Report,
+    /// Everything was undone and seen to be.
+    Closed,
+    /// What is owed must be undone.
+    Undo,
+}
+
+impl Contents {
+    pub fn parse(bytes: &[u8]) -> Self {
+        let mut contents = Self::default();
+        let mut rest = bytes;
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            match Read::decode(&rest[..end]) {
+                Some(line) => contents.take(line),
+                None => contents.corrupt = true,
+            }
+            rest = &rest[end + 1..];
+        }
+        contents.sound_length = (bytes.len() - rest.len()) as u64;
+        if !rest.is_empty() {
+            contents.torn = is_torn(rest);
+            contents.corrupt |= !contents.torn;
+        }
+        contents.corrupt |= contents
+            .armed
+            .as_ref()
+            .is_some_and(|armed| !FORMATS.contains(&armed.format));
+        // The first record says what all others mean; it is missing only if nothing was permitted.
+        contents.corrupt |= contents.armed.is_none() && contents.sound_length > 0;
+        contents
+    }
+
+    /// Of a file, which must be named after the drill that armed it.
+    pub fn of(path: &Path, bytes: &[u8]) -> Self {
+        let mut contents = Self::parse(bytes);
+        let name = path.file_stem().unwrap_or_default();
+        let armed = contents.armed.as_ref();
+        contents.corrupt |= armed.is_some_and(|armed| *armed.drill != *name);
+        contents
+    }
+
+    pub fn asks(&self) -> Asks {
+        match (self.sound_length, self.corrupt) {
+            (0, false) if self.torn => Asks::Report,
+            (0, false) => Asks::Nothing,
+            (_, false) if self.closed => Asks::Closed,
+            _ => Asks::Undo,
+        }
+    }
+
+    /// Whether undoing this change is still owed.
+    pub fn owes(&self, intent: &Intent) -> bool {
+        let undone = self.undone.contains(&intent.index) && !intent.undo.may_repeat();
+        !undone && !self.not_applied.contains(&intent.index)
+    }
+
+    /// When everything of this drill must be over, fired or not.
+    pub fn over_by(&self) -> Option<Boottime> {
+        self.deadline
+            .or(self.armed.as_ref().map(|armed| armed.expires))
+    }
+
+    fn take(&mut self, line: Read) {
+        let first = self.link == Link::default();
+        let fits = line.fits(self.link).unwrap_or_else(|| match &line.record {
+            Record::Armed(armed) => armed.format == 1,
+            _ => self.armed.as_ref().is_some_and(|armed| armed.format == 1),
+        });
+        // Nothing follows what closes a journal, and nothing but the first line arms.
+        let in_place = fits && !self.closed && first == matches!(line.record, Record::Armed(_));
+        self.corrupt |= !in_place;
+        self.closed = false;
+        self.closing = None;
+        self.link = line.next(self.link);
+        self.incomplete = line.more > 0;
+        match line.record {
+            Record::Armed(armed) => drop(self.armed.get_or_insert(armed)),
+            Record::Intent(intent) => self.intents.push(intent),
+            // The earlier one: whoever waits for it waits too little rather than too long.
+            Record::Fired { deadline, .. } => {
+                self.deadline = Some(self.deadline.map_or(deadline, |known| known.min(deadline)));
+            }
+            Record::Applied { .. } | Record::UndoFailed { .. } => {}
+            _ if !in_place => {}
+            Record::NotApplied { index } => drop(self.not_applied.insert(index)),
+            Record::Undone { index } => drop(self.undone.insert(index)),
+            Record::Closed { cause, .. } => {
+                self.closed = true;
+                self.closing = Some((cause, line.boottime));
+            }
+        }
+    }
+}

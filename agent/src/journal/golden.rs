@@ -1,0 +1,169 @@
+//! Journals of every version of the format, as files: they must be read for ever.
+
+use super::record::Link;
+use super::*;
+use crate::boottime::Boottime;
+use crate::changes::{Management, Undo, firewall};
+use crate::kernel::namespaces::NamespaceId;
+use crate::kernel::nft::{Family, Table};
+use crate::pods::PodId;
+
+const V1: &[u8] = include_bytes!("golden-v1.journal");
+const V2: &[u8] = include_bytes!("golden-v2.journal");
+const V2_CLOSED: &[u8] = include_bytes!("golden-v2-closed.journal");
+
+/// One undo of every mechanism, with every field that it can have. A new mechanism goes to the end,
+/// into a golden file of its own: those that are there stay as they were written.
+fn undos() -> Vec<(&'static str, Undo)> {
+    let table = |family| Table {
+        family,
+        name: "cellwall_d_0_0".into(),
+    };
+    let firewall = |inside| {
+        Undo::Firewall(firewall::Undo {
+            tables: vec![table(Family::Inet), table(Family::Netdev)],
+            devices: vec!["eth0".into()],
+            management: Management {
+                operator: vec!["10.0.0.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
+                port: 7443,
+            },
+            inside,
+        })
+    };
+    let pod = PodId {
+        pod: "default/shop".into(),
+        namespace: NamespaceId {
+            device: 4,
+            inode: 4_026_531_840,
+        },
+    };
+    vec![
+        ("firewall", firewall(Vec::new())),
+        ("firewall", firewall(vec![pod])),
+    ]
+}
+
+/// A life with every kind of record but Closed, behind which nothing may come.
+fn records() -> (Vec<Record>, Vec<Record>) {
+    let armed = Record::Armed(Armed {
+        format: 2,
+        drill: "d".into(),
+        conductor: "conductor".into(),
+        plan_sha256: "00".into(),
+        boot_id: "boot".into(),
+        expires: Boottime(7),
+    });
+    let intents = (0..).zip(undos()).map(|(index, (change, undo))| {
+        Record::Intent(Intent {
+            step: 0,
+            index,
+            change: change.into(),
+            undo,
+        })
+    });
+    let opening = std::iter::once(armed).chain(intents).collect();
+    let fired = Record::Fired {
+        at: Boottime(5),
+        deadline: Boottime(9),
+    };
+    let failed = Record::UndoFailed {
+        index: 0,
+        why: "w".into(),
+    };
+    let later = vec![
+        fired,
+        Record::Applied { index: 0 },
+        Record::NotApplied { index: 1 },
+        failed,
+        Record::Undone { index: 0 },
+    ];
+    (opening, later)
+}
+
+fn closed() -> Record {
+    Record::Closed {
+        cause: "deadline".into(),
+        residue: vec!["r".into()],
+    }
+}
+
+/// `cargo test -p cellwall-agent --lib write_golden -- --ignored`, once for each new version.
+#[test]
+#[ignore = "writes the golden journal anew; only for a new version of the format"]
+fn write_golden() {
+    let (opening, later) = records();
+    let mut link = Link::default();
+    let mut bytes = link.encode(&opening);
+    for record in &later {
+        bytes.extend(link.encode(std::slice::from_ref(record)));
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/journal");
+    std::fs::write(folder.join("golden-v2.journal"), &bytes).unwrap();
+    bytes.extend(link.encode(&[closed()]));
+    std::fs::write(folder.join("golden-v2-closed.journal"), &bytes).unwrap();
+}
+
+#[test]
+fn a_journal_of_format_1_still_reads() {
+    let contents = Contents::parse(V1);
+    assert!(!contents.corrupt && !contents.torn && !contents.closed && !contents.incomplete);
+    let intents: Vec<u32> = contents.intents.iter().map(|intent| intent.index).collect();
+    assert_eq!(intents, [0]);
+    let Undo::Firewall(undo) = &contents.intents[0].undo;
+    assert_eq!(undo.tables[0].name, "cellwall_d_0_0");
+    assert_eq!(undo.management.port, 7443);
+    assert_eq!(contents.over_by(), Some(Boottime(9)));
+    assert_eq!(contents.asks(), Asks::Undo);
+}
+
+#[test]
+fn a_journal_of_format_1_is_closed_by_this_version() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = path_of(directory.path(), "d");
+    std::fs::write(&path, V1).unwrap();
+    let (mut journal, contents, _permit) = Journal::reopen(&path, Duration::ZERO).unwrap();
+    assert!(!contents.corrupt && !journal.is_corrupt());
+    journal.append(&Record::Undone { index: 0 }).unwrap();
+    journal.append(&closed()).unwrap();
+    assert_eq!(read(&path).unwrap().asks(), Asks::Closed);
+}
+
+#[test]
+fn a_journal_of_format_2_still_reads() {
+    let contents = Contents::parse(V2);
+    assert!(!contents.corrupt && !contents.torn && !contents.closed && !contents.incomplete);
+    let read: Vec<Undo> = contents.intents.iter().map(|i| i.undo.clone()).collect();
+    let written: Vec<Undo> = undos().into_iter().map(|(_, undo)| undo).collect();
+    assert_eq!(read, written);
+    assert_eq!(contents.not_applied, [1].into());
+    assert_eq!(contents.undone, [0].into());
+    assert_eq!(contents.over_by(), Some(Boottime(9)));
+    let contents = Contents::parse(V2_CLOSED);
+    assert_eq!(contents.asks(), Asks::Closed);
+    assert_eq!(contents.closing.unwrap().0, "deadline");
+}
+
+/// Every kind of record is in the golden file: one that is added must come with a new one.
+#[test]
+fn the_golden_journal_holds_every_kind_of_record() {
+    let text = std::str::from_utf8(V2_CLOSED).unwrap();
+    let (mut all, later) = records();
+    all.extend(later);
+    all.push(closed());
+    for record in all {
+        let kind = match record {
+            Record::Armed(_) => "armed",
+            Record::Intent(_) => "intent",
+            Record::Applied { .. } => "applied",
+            Record::NotApplied { .. } => "not_applied",
+            Record::Fired { .. } => "fired",
+            Record::Undone { .. } => "undone",
+            Record::UndoFailed { .. } => "undo_failed",
+            Record::Closed { .. } => "closed",
+        };
+        assert!(
+            text.contains(&format!("\"record\":{{\"{kind}\":")),
+            "{kind}"
+        );
+    }
+}

@@ -1,0 +1,237 @@
+//! Surroundings that fail the agent: full and read-only disks, and another agent on the same node.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use scenarios::change::Direction;
+use scenarios::plan::Plan;
+use wire::State;
+
+use crate::support::*;
+
+fn cut_of(peer: &str) -> Plan {
+    let cut = cut(&[peer], Direction::Both);
+    plan(30_000, vec![step(0, 0, 60_000, cut)])
+}
+
+/// An agent whose state directory is a small file system of its own, in a mount namespace.
+struct Small {
+    site: Site,
+    agent: AgentProcess,
+    client: Client,
+    path: UdpPath,
+    disk: PathBuf,
+}
+
+impl Small {
+    fn new() -> Self {
+        let site = Site::new();
+        let disk = site.state.path().join("disk");
+        std::fs::create_dir(&disk).unwrap();
+        let script = format!(
+            "mount -t tmpfs -o size=64k,mode=700 none {0} && exec \"$@\"",
+            disk.display()
+        );
+        let around = [
+            "unshare",
+            "-m",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+            &script,
+            "sh",
+        ];
+        let around = around.map(str::to_owned);
+        let files = site.state.path();
+        let agent = AgentProcess::start_with(&site.node, &site.pki, &disk, files, PORT, &around);
+        let client = site.client();
+        Echo::start(&site.peer, ECHO);
+        let path = UdpPath::open(&site.node, PEER, ECHO);
+        Self {
+            site,
+            agent,
+            client,
+            path,
+            disk,
+        }
+    }
+
+    /// A shell line in the agent's mount namespace.
+    fn shell(&self, line: &str) -> Output {
+        let pid = self.agent.pid().to_string();
+        let script = format!("cd {} && {line}", self.disk.display());
+        Command::new("nsenter")
+            .args(["-t", &pid, "-m", "sh", "-c", &script])
+            .output()
+            .unwrap()
+    }
+
+    fn done(&self, line: &str) {
+        let output = self.shell(line);
+        assert!(output.status.success(), "{line}: {output:?}");
+    }
+
+    fn fill(&self) {
+        let output = self.shell("cat /dev/zero > fill");
+        assert!(!output.status.success(), "it must end for want of room");
+    }
+
+    fn remount(&self, how: &str) {
+        self.done(&format!(
+            "cd / && mount -o remount,{how} {}",
+            self.disk.display()
+        ));
+    }
+
+    fn assert_open(&self) {
+        assert_eq!(self.path.ask(Duration::from_millis(300)), Reach::Answered);
+        assert_eq!(self.site.node.our_tables(), 0);
+    }
+}
+
+#[test]
+#[ignore = "needs root: network and mount namespaces, nftables"]
+fn without_a_disk_nothing_is_armed_and_nothing_altered() {
+    let small = Small::new();
+    type Step<'a> = &'a dyn Fn();
+    let (full, room) = (|| small.fill(), || small.done("rm fill"));
+    let (closed, open) = (|| small.remount("ro"), || small.remount("rw"));
+    for (number, (spoil, mend, word)) in [
+        (&full as Step, &room as Step, "No space left"),
+        (&closed, &open, "Read-only file system"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let drill = format!("d{number}");
+        spoil();
+        let refused = words(small.client.arm(&drill, &cut_of(PEER)));
+        assert!(refused.contains(word), "{refused}");
+        assert!(refused.contains("nothing was altered"), "{refused}");
+        small.assert_open();
+        let halted = small.client.halt("no disk").unwrap();
+        assert!(halted.verified && halted.residue.is_empty(), "{halted:?}");
+        // tmpfs has room for a file without a word in it.
+        let durable = halted.not_durable.is_empty();
+        assert_eq!(durable, word == "No space left", "{halted:?}");
+        assert!(small.client.status().unwrap().halted, "in memory at least");
+        mend();
+        small.client.resume().unwrap();
+        small
+            .client
+            .arm(&drill, &cut_of(PEER))
+            .expect("as if it had never been asked");
+        small.client.revert_clean(&drill);
+    }
+}
+
+#[test]
+#[ignore = "needs root: network and mount namespaces, nftables"]
+fn a_disk_that_fills_while_a_fault_is_in_force_does_not_keep_it() {
+    let small = Small::new();
+    // So many that their records do not fit into what is left of the journal's last page.
+    let steps = (0..45).map(|id| step(id, 0, 60_000, cut(&[PEER], Direction::Both)));
+    small.client.cut("d", &plan(30_000, steps.collect()));
+    assert_eq!(small.path.ask(Duration::from_millis(150)), Reach::Silent);
+    small.fill();
+    let reply = small.client.revert("d").unwrap();
+    small.assert_open();
+    let residue = reply.residue.join("; ");
+    assert!(
+        residue.contains("everything is undone, but the journal is open"),
+        "{residue}"
+    );
+    assert!(words(small.client.arm("e", &cut_of(PEER))).contains("still open"));
+    small.done("rm fill");
+    small.client.revert_clean("d");
+    small.client.arm("e", &cut_of(PEER)).unwrap();
+    small.client.revert_clean("e");
+}
+
+#[test]
+#[ignore = "needs root: network and mount namespaces, nftables"]
+fn what_a_read_only_disk_says_is_undone() {
+    let small = Small::new();
+    let journal = crate::golden::of_this_boot(crate::golden::V2);
+    let text = small.site.state.path().join("d.journal");
+    std::fs::write(&text, journal).unwrap();
+    small.done(&format!(
+        "mkdir -p journal && cp {} journal/",
+        text.display()
+    ));
+    small.remount("ro");
+    small
+        .site
+        .node
+        .command("nft", "add table inet cellwall_d_0_0");
+    let reply = small.client.revert("d").unwrap();
+    small.assert_open();
+    let residue = reply.residue.join("; ");
+    assert!(residue.contains("the journal is open"), "{residue}");
+    small.remount("rw");
+    small.client.revert_clean("d");
+}
+
+/// A second agent of the node, on another port.
+fn second(site: &Site, state: &Path) -> (AgentProcess, Client) {
+    let port = PORT + 1;
+    let agent = AgentProcess::start_with(&site.node, &site.pki, state, state, port, &[]);
+    let tls = site.pki.client("conductor");
+    (agent, Client::at_port(&site.operator, tls, NODE, port))
+}
+
+#[test]
+#[ignore = "needs root: network namespaces and nftables"]
+fn the_same_state_directory_is_refused() {
+    let (site, mut first, client) = Site::with_agent();
+    client.cut("d", &cut_of(PEER));
+    let (mut other, _) = second(&site, site.state.path());
+    assert!(!other.wait(Duration::from_secs(20)).success());
+    assert_eq!(
+        client.status().unwrap().state(),
+        State::Firing,
+        "undisturbed"
+    );
+    assert_eq!(site.node.our_tables(), 2);
+    first.crash();
+    first.closed("d", Duration::from_secs(5));
+    let (_other, client) = second(&site, site.state.path());
+    client.wait_until_up();
+}
+
+#[test]
+#[ignore = "needs root: network namespaces and nftables"]
+fn agents_with_directories_of_their_own_do_not_meet() {
+    let (site, mut first, client) = Site::with_agent();
+    let state = tempfile::tempdir().unwrap();
+    let (_second, other) = second(&site, state.path());
+    other.wait_until_up();
+    Echo::start(&site.peer, ECHO);
+    let four = UdpPath::open(&site.node, PEER, ECHO);
+    let six = UdpPath::open(&site.node, PEER_6, ECHO);
+    let both = || [&four, &six].map(|path| path.ask(Duration::from_millis(300)));
+    assert_eq!(both(), [Reach::Answered, Reach::Answered]);
+    client.cut("one", &cut_of(PEER));
+    other.cut("two", &cut_of(PEER_6));
+    assert_eq!(both(), [Reach::Silent, Reach::Silent]);
+    // A drill of the same name is the first one's, and is not taken over.
+    other.revert_clean("two");
+    assert_eq!(both(), [Reach::Silent, Reach::Answered], "only its own");
+    let taken = words(other.arm("one", &cut_of(PEER_6)));
+    assert!(taken.contains("is there already"), "{taken}");
+    assert!(taken.contains("nothing was altered"), "{taken}");
+    other.cut("three", &cut_of(PEER_6));
+    let halted = client.halt("the first alone").unwrap();
+    assert!(halted.verified && halted.residue.is_empty(), "{halted:?}");
+    assert_eq!(both(), [Reach::Answered, Reach::Silent]);
+    client.resume().unwrap();
+    client.cut("four", &cut_of(PEER));
+    first.crash();
+    first.closed("four", Duration::from_secs(5));
+    assert_eq!(both(), [Reach::Answered, Reach::Silent], "nor its guardian");
+    other.revert_clean("three");
+    assert_eq!(both(), [Reach::Answered, Reach::Answered]);
+    assert_eq!(site.node.our_tables(), 0);
+}
