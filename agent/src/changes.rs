@@ -1,5 +1,7 @@
 //! What the agent can alter, and the contract by which every alteration has its way back.
 
+pub mod file;
+pub mod filesystem;
 pub mod firewall;
 
 use std::collections::BTreeMap;
@@ -28,6 +30,8 @@ pub struct Hands {
     route: Option<netlink::Socket>,
     /// Pods whose own nftables are worked on. They live at least as long as they are here.
     inside: BTreeMap<NamespaceId, (Namespace, Nft)>,
+    /// What the drill at hand does to each disk.
+    disks: filesystem::Disks,
 }
 
 impl Hands {
@@ -36,6 +40,7 @@ impl Hands {
             nft: Nft::open()?,
             route: None,
             inside: BTreeMap::new(),
+            disks: filesystem::Disks::default(),
         })
     }
 
@@ -293,6 +298,8 @@ macro_rules! mechanisms {
 
 mechanisms! {
     Firewall(scenarios::change::FirewallCut, firewall::Undo),
+    File(scenarios::change::FileChange, file::Undo),
+    Filesystem(scenarios::change::FilesystemChange, filesystem::Undo),
 }
 
 /// A change beside the undo of another one is a mistake of ours, met before anything is altered.

@@ -3,6 +3,8 @@
 pub mod bpf;
 pub mod devices;
 pub mod echo;
+pub mod files;
+pub mod filesystem;
 pub mod links;
 pub mod namespaces;
 pub mod netlink;

@@ -5,6 +5,8 @@ mod canary;
 mod cut;
 mod devices;
 mod ends;
+mod files;
+mod filesystems;
 mod load;
 mod not_cut;
 mod residue;
