@@ -1,6 +1,8 @@
 //! What the agent can alter, and the contract by which every alteration has its way back.
 
 pub mod cgroup;
+pub mod file;
+pub mod filesystem;
 pub mod firewall;
 pub mod helper;
 pub mod process;
@@ -35,6 +37,8 @@ pub struct Hands {
     inside: BTreeMap<NamespaceId, (Namespace, Nft)>,
     /// Where the journals of this agent are: they say which drills are its own.
     journals: Option<PathBuf>,
+    /// What the drill at hand does to each disk.
+    disks: filesystem::Disks,
 }
 
 impl Hands {
@@ -44,6 +48,7 @@ impl Hands {
             route: None,
             inside: BTreeMap::new(),
             journals: None,
+            disks: filesystem::Disks::default(),
         })
     }
 
@@ -264,10 +269,6 @@ macro_rules! mechanisms {
         pub fn capture(change: &Change, hands: &mut Hands, place: &Place) -> Result<Undo, Error> {
             match change {
                 $(Change::$variant(change) => change.capture(hands, place).map(Undo::$variant),)*
-                other => Err(Error::Refused {
-                    what: other.summary(),
-                    why: format!("this agent has no mechanism `{}`", other.kind()),
-                }),
             }
         }
 
@@ -336,6 +337,8 @@ mechanisms! {
     Process(scenarios::change::ProcessChange, process::Undo),
     Cgroup(scenarios::change::CgroupLimit, cgroup::Undo),
     Helper(scenarios::change::HelperChange, helper::Undo),
+    File(scenarios::change::FileChange, file::Undo),
+    Filesystem(scenarios::change::FilesystemChange, filesystem::Undo),
 }
 
 /// A change beside the undo of another one is a mistake of ours, met before anything is altered.

@@ -33,7 +33,7 @@ pub enum Error {
     Capture {
         drill: String,
         step: u32,
-        cause: changes::Error,
+        cause: Box<changes::Error>,
     },
     #[error("drill {drill}: {cause}")]
     Journal {
@@ -49,7 +49,7 @@ pub enum Error {
     Load {
         drill: String,
         step: u32,
-        cause: changes::Error,
+        cause: Box<changes::Error>,
         after: String,
     },
     #[error("{0}")]
@@ -186,19 +186,7 @@ impl Armed {
         };
         let proof = match canary.map(|canary| held.prove(&canary, hands)).transpose() {
             Ok(proof) => proof.unwrap_or_default(),
-            Err(Unproven::Canary(cause)) => {
-                let over = held.revert(hands, "the canary refused");
-                let after = match over.outcome.clean() {
-                    true => "nothing was altered".to_owned(),
-                    false => describe(&over.outcome),
-                };
-                return Err(Error::Canary { cause, after });
-            }
-            Err(Unproven::Journal(cause)) => {
-                let drill = held.drill.clone();
-                held.revert(hands, "the journal failed");
-                return Err(Error::Journal { drill, cause });
-            }
+            Err(unproven) => return Err(held.give_up(unproven, hands)),
         };
         if let Err((step, cause)) = held.load(hands) {
             let drill = held.drill.clone();
@@ -207,7 +195,7 @@ impl Armed {
             return Err(Error::Load {
                 drill,
                 step,
-                cause,
+                cause: Box::new(cause),
                 after,
             });
         }
@@ -486,4 +474,4 @@ pub fn describe(outcome: &Outcome) -> String {
 mod lease;
 mod prepare;
 use lease::Lease;
-use prepare::{Canary, Unproven, capture_all, open};
+use prepare::{Canary, capture_all, open};

@@ -4,6 +4,8 @@ pub mod bpf;
 pub mod cgroups;
 pub mod devices;
 pub mod echo;
+pub mod files;
+pub mod filesystem;
 pub mod links;
 pub mod namespaces;
 pub mod netlink;
@@ -18,7 +20,7 @@ pub mod tryout;
 pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
     let digit = |digit: u8| char::from(digit).to_digit(16).map(|value| value as u8);
-    (digits.len() % 2 == 0).then_some(())?;
+    digits.len().is_multiple_of(2).then_some(())?;
     digits
         .chunks_exact(2)
         .map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?))

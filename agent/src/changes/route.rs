@@ -168,8 +168,8 @@ fn verified(undo: &Undo, hands: &mut Hands, drifted: Vec<String>) -> Result<Vec<
     };
     let now = all(hands).map_err(|cause| not_back(cause.to_string()))?;
     let asked = undo.instead.iter();
-    let ours = asked.filter(|ours| now.iter().any(|seen| seen.is_the_asked(ours)));
-    if let Some(ours) = ours.last() {
+    let mut ours = asked.filter(|ours| now.iter().any(|seen| seen.is_the_asked(ours)));
+    if let Some(ours) = ours.next() {
         return Err(not_back(format!("the {ours} is still ours")));
     }
     match undo.routes.iter().find(|route| !now.contains(route)) {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Error, Held, Order, Stage, Work};
+use super::{Error, Held, Order, Stage, Work, describe};
 use crate::boottime::{Boottime, boot_id};
 use crate::canary::{self, Proof, Question};
 use crate::changes::{self, Directions, Hands, Management, OURS, Place, Undo, firewall};
@@ -58,7 +58,7 @@ pub(super) fn capture_all(
         let undo = changes::capture(change, hands, &place).map_err(|cause| Error::Capture {
             drill: order.drill.clone(),
             step: step.id,
-            cause,
+            cause: Box::new(cause),
         })?;
         intents.push(Intent {
             step: step.id,
@@ -139,6 +139,25 @@ impl Canary {
 }
 
 impl Held {
+    /// Takes back what the canaries made; the answer says how the host is.
+    pub(super) fn give_up(self, unproven: Unproven, hands: &mut Hands) -> Error {
+        match unproven {
+            Unproven::Canary(cause) => {
+                let over = self.revert(hands, "the canary refused");
+                let after = match over.outcome.clean() {
+                    true => "nothing was altered".to_owned(),
+                    false => describe(&over.outcome),
+                };
+                Error::Canary { cause, after }
+            }
+            Unproven::Journal(cause) => {
+                let drill = self.drill.clone();
+                self.revert(hands, "the journal failed");
+                Error::Journal { drill, cause }
+            }
+        }
+    }
+
     /// Flies the canary. Pods that must be cut in their own namespace go into the undo of every change,
     /// and with it to disk, before anything is loaded there.
     pub(super) fn prove(&mut self, canary: &Canary, hands: &mut Hands) -> Result<Proof, Unproven> {

@@ -109,7 +109,9 @@ fn a_journal_of_format_1_still_reads() {
     assert!(!contents.corrupt && !contents.torn && !contents.closed && !contents.incomplete);
     let intents: Vec<u32> = contents.intents.iter().map(|intent| intent.index).collect();
     assert_eq!(intents, [0]);
-    let Undo::Firewall(undo) = &contents.intents[0].undo;
+    let Undo::Firewall(undo) = &contents.intents[0].undo else {
+        panic!("not a cut");
+    };
     assert_eq!(undo.tables[0].name, "cellwall_d_0_0");
     assert_eq!(undo.management.port, 7443);
     assert_eq!(contents.over_by(), Some(Boottime(9)));

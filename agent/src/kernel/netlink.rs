@@ -236,7 +236,7 @@ impl Socket {
                                 errno,
                                 text,
                             };
-                            return Err(Error::Refused(vec![refusal]));
+                            Err(Error::Refused(vec![refusal]))
                         }
                         _ => each(message.payload),
                     }

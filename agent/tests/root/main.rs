@@ -5,6 +5,8 @@ mod canary;
 mod cut;
 mod devices;
 mod ends;
+mod files;
+mod filesystems;
 mod golden;
 mod halt;
 mod hostile;

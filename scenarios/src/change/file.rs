@@ -18,9 +18,11 @@ pub enum FileAct {
     Replace { content: String },
     /// The path is gone. A program that has the file open keeps it.
     MoveAway,
-    /// Permission bits, such as 0o000.
+    /// Permission bits with setuid, setgid and sticky, such as 0o000. Root may still read it.
     Chmod { mode: u32 },
-    /// The same file, cut to so many bytes. A program that has it open meets its end.
+    /// The same file, and with it all its hard links, cut to so many bytes, by 1 GiB at most. A program
+    /// that has it open meets its end. Not for files that are written to all the time: one that has
+    /// changed since arm is not cut.
     Truncate { bytes: u64 },
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FilesystemChange {
-    /// A mount point; never the one that holds the agent's state.
+    /// A mount point; never `/`, nor the one that holds the agent's state.
     pub path: String,
     pub act: FilesystemAct,
 }
@@ -15,9 +15,9 @@ pub struct FilesystemChange {
 pub enum FilesystemAct {
     /// Writers wait (FIFREEZE, `ioctl_fs` in `linux/fs.h`); readers go on.
     Freeze,
-    /// Writers get EROFS through this mount point.
+    /// Writers get EROFS through this mount; other mounts of the same file system go on.
     ReadOnly,
-    /// Writers get ENOSPC when these bytes are used up.
+    /// Writers get ENOSPC when these bytes are used up; root may have a reserve of its own.
     Fill { leave_bytes: u64 },
 }
 

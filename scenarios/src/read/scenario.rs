@@ -154,13 +154,7 @@ pub(super) fn check(
         SECOND,
         LONGEST,
     )?;
-    let lease = match spec.lease {
-        Some(Text(Lease(None))) => None,
-        Some(Text(Lease(Some(length)))) => {
-            Some(in_range(&places, "spec.lease", length, SECOND, MINUTE)?)
-        }
-        None => Some(5 * SECOND),
-    };
+    let lease = check_lease(spec.lease, &places)?;
     let recovery = spec.hypothesis.recovery.within;
     let recovery_within = time(
         "spec.hypothesis.recovery.within",
@@ -197,6 +191,20 @@ pub(super) fn check(
         },
         places,
     })
+}
+
+/// None: the fault goes on to its deadline whoever is gone.
+fn check_lease(
+    lease: Option<Text<Lease>>,
+    places: &Places,
+) -> Result<Option<Duration>, InputError> {
+    match lease {
+        None => Ok(Some(5 * SECOND)),
+        Some(Text(Lease(None))) => Ok(None),
+        Some(Text(Lease(Some(length)))) => {
+            in_range(places, "spec.lease", length, SECOND, MINUTE).map(Some)
+        }
+    }
 }
 
 fn check_target(target: TargetSpec, places: &Places) -> Result<TargetSelector, InputError> {

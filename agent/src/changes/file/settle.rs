@@ -1,0 +1,181 @@
+//! What every undo of a file looks at first, and what it says when a person must decide.
+
+use std::io;
+use std::path::Path;
+
+use super::Undo;
+use crate::changes::{Cause, Error};
+use crate::journal::Permit;
+use crate::kernel::files::{Entry, Folder, Inode};
+
+const DECIDE: &str = "compare the two, then either `mv` the kept one to its own name or delete it, \
+                      and run `cellwall-agent revert --all`";
+const TRY_AGAIN: &str = "see to the cause and run `cellwall-agent revert --all`";
+const MOUNT: &str = "mount its file system again and run `cellwall-agent revert --all`; if it is \
+                     gone for good, move the journal away";
+
+pub(super) enum Found {
+    Here(Folder),
+    /// Nothing can be done and nothing is owed, in words.
+    Gone(String),
+}
+
+/// The folder in which all happened, if it is still where it was.
+pub(super) fn folder(undo: &Undo) -> Result<Found, Error> {
+    match Folder::open(&undo.folder) {
+        Ok(folder) if undo.is(folder.id(), undo.folder_id) => return Ok(Found::Here(folder)),
+        Ok(_) => {}
+        Err(error) if is_absent(&error) => {}
+        Err(error) => return Err(failed(undo, "open its folder", error)),
+    }
+    let folder = undo.folder.display();
+    let path = &undo.path;
+    // Its file system is still mounted there, so somebody deleted or moved the folder itself.
+    if undo.same_boot() && nearest(&undo.folder).map(|id| id.device) == Some(undo.folder_id.device)
+    {
+        return Ok(Found::Gone(format!(
+            "{folder} is gone or is another folder now; if it was moved, what was {path} is in it, \
+             maybe as {}",
+            undo.sidecar
+        )));
+    }
+    if undo.in_memory {
+        return Ok(Found::Gone(format!(
+            "the file system of {path} is unmounted, and was in memory only"
+        )));
+    }
+    Err(Error::Back {
+        what: format!("undo what was done to {path}"),
+        cause: format!("{folder} is not the folder that was there at arm").into(),
+        now: "what is on its file system is as the fault left it".to_owned(),
+        next: MOUNT,
+    })
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | NotADirectory)
+}
+
+/// The lowest folder above that is there.
+fn nearest(path: &Path) -> Option<Inode> {
+    let mut above = path.ancestors();
+    above.find_map(|path| Some(Folder::open(path).ok()?.id()))
+}
+
+/// An undo in the folder where it belongs.
+pub(super) struct Looked<'a> {
+    pub undo: &'a Undo,
+    pub folder: Folder,
+}
+
+/// What stands under one of the two names.
+pub(super) enum Stands {
+    Nothing,
+    Original(Entry),
+    Other(Entry),
+}
+
+impl<'a> Looked<'a> {
+    pub(super) fn new(undo: &'a Undo, folder: Folder) -> Self {
+        Self { undo, folder }
+    }
+
+    /// What stands at the file's own path.
+    pub(super) fn path(&self) -> Result<Stands, Error> {
+        self.look(&self.undo.name)
+    }
+
+    pub(super) fn sidecar(&self) -> Result<Stands, Error> {
+        self.look(&self.undo.sidecar)
+    }
+
+    fn look(&self, name: &str) -> Result<Stands, Error> {
+        let found = self.folder.find(name);
+        Ok(match found.map_err(|e| self.failed("look at it", e))? {
+            None => Stands::Nothing,
+            Some(entry) if self.undo.is_original(&entry) => Stands::Original(entry),
+            Some(entry) => Stands::Other(entry),
+        })
+    }
+
+    /// Deletes what arming made and no program ever met.
+    pub(super) fn drop_part(&self, permit: &Permit) -> Result<(), Error> {
+        let part = self.undo.part();
+        let there = self.folder.find(&part);
+        if there
+            .map_err(|error| self.failed("look at it", error))?
+            .is_some()
+        {
+            let gone = self.folder.unlink(&part, permit);
+            gone.map_err(|error| self.failed(&format!("delete {part}"), error))?;
+        }
+        Ok(())
+    }
+
+    /// Deletes our own file under the sidecar's name.
+    pub(super) fn drop_sidecar(&self, permit: &Permit) -> Result<(), Error> {
+        let gone = self.folder.unlink(&self.undo.sidecar, permit);
+        gone.map_err(|error| self.failed(&format!("delete {}", self.undo.sidecar), error))
+    }
+
+    /// Nothing of ours is left beside it, and that is on disk.
+    pub(super) fn settle(&self, permit: &Permit) -> Result<(), Error> {
+        let synced = self.folder.sync(permit);
+        synced.map_err(|error| self.failed("sync its folder", error))?;
+        for name in [&self.undo.sidecar, &self.undo.part()] {
+            let found = self.folder.find(name);
+            if found
+                .map_err(|error| self.failed("look at it", error))?
+                .is_some()
+            {
+                return Err(self.failed("finish", format!("{name} came back")));
+            }
+        }
+        Ok(())
+    }
+
+    /// What stands at the path when nothing is kept any more.
+    pub(super) fn left(&self) -> Result<Vec<String>, Error> {
+        let path = &self.undo.path;
+        Ok(match self.path()? {
+            Stands::Original(_) => Vec::new(),
+            Stands::Nothing => vec![format!("{path} is gone, and nothing of it is kept")],
+            Stands::Other(_) => vec![format!("{path} is another file than at arm")],
+        })
+    }
+
+    /// Something must be seen to before the undo can go on.
+    pub(super) fn failed(&self, what: &str, cause: impl Into<Cause>) -> Error {
+        failed(self.undo, what, cause)
+    }
+
+    /// Somebody else has to do with the file: nothing is overwritten, and nothing is lost.
+    pub(super) fn disputed(&self, kept: &str, cause: impl Into<Cause>) -> Error {
+        Error::Back {
+            what: format!("put {} back", self.undo.path),
+            cause: cause.into(),
+            now: format!("{kept} is kept as {}", self.undo.kept_at()),
+            next: DECIDE,
+        }
+    }
+
+    /// Under our name stands what neither we nor the agent's host put there.
+    pub(super) fn stranger(&self) -> Error {
+        Error::Back {
+            what: format!("put {} back", self.undo.path),
+            cause: "what has our name is not what we put there".into(),
+            now: format!("{} was left as it is", self.undo.kept_at()),
+            next: "move it away and run `cellwall-agent revert --all`",
+        }
+    }
+}
+
+fn failed(undo: &Undo, what: &str, cause: impl Into<Cause>) -> Error {
+    Error::Back {
+        what: format!("put {} back: {what}", undo.path),
+        cause: cause.into(),
+        now: format!("if {} is there, it holds what is missing", undo.kept_at()),
+        next: TRY_AGAIN,
+    }
+}

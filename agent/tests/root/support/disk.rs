@@ -1,0 +1,310 @@
+//! A host with disks of its own: a mount namespace with a tmpfs and an ext4 image, and `cellwall-agent
+//! change` in it. Nothing of it is seen outside.
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::MetadataExt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::mount::{MsFlags, mount};
+use rustix::fs::{Mode, OFlags};
+use scenarios::change::Change;
+
+use super::Namespace;
+
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct Host {
+    namespace: Namespace,
+    folder: tempfile::TempDir,
+}
+
+impl Host {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let namespace = Namespace::new();
+        std::fs::create_dir(folder.path().join("state")).unwrap();
+        namespace.run(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+            let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+            mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+        });
+        Self { namespace, folder }
+    }
+
+    /// Runs something inside; what panics there panics here, and the host lives on to be tidied.
+    pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
+        let done = self
+            .namespace
+            .run(move || catch_unwind(AssertUnwindSafe(job)));
+        done.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+
+    pub fn command(&self, program: &'static str, arguments: &str) -> String {
+        self.namespace.command(program, arguments)
+    }
+
+    /// Whether a program succeeds.
+    pub fn succeeds(&self, program: &'static str, arguments: &str) -> bool {
+        let words: Vec<String> = arguments.split_whitespace().map(str::to_owned).collect();
+        self.run(move || {
+            Command::new(program)
+                .args(words)
+                .output()
+                .unwrap()
+                .status
+                .success()
+        })
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.path("state")
+    }
+
+    /// A tmpfs under this name.
+    pub fn tmpfs(&self, name: &str, options: &str) -> PathBuf {
+        let point = self.path(name);
+        std::fs::create_dir(&point).unwrap();
+        self.command(
+            "mount",
+            &format!("-t tmpfs -o {options} none {}", point.display()),
+        );
+        point
+    }
+
+    /// An ext4 file system of 24 MiB on a loop device, which ends with its last mount.
+    pub fn ext4(&self, name: &str) -> PathBuf {
+        let (point, image) = (self.path(name), self.path(&format!("{name}.img")));
+        std::fs::create_dir(&point).unwrap();
+        let file = std::fs::File::create(&image).unwrap();
+        file.set_len(24 << 20).unwrap();
+        self.command("mkfs.ext4", &format!("-q -F {}", image.display()));
+        self.command(
+            "mount",
+            &format!("-o loop {} {}", image.display(), point.display()),
+        );
+        point
+    }
+
+    pub fn change(&self, drill: &str, changes: &[Change], lasts: &str) -> Changing {
+        let file = self.path(&format!("{drill}.json"));
+        std::fs::write(&file, serde_json::to_string(changes).unwrap()).unwrap();
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]);
+        command.arg(env!("CARGO_BIN_EXE_cellwall-agent"));
+        command.args([
+            "change",
+            "--drill",
+            drill,
+            "--duration",
+            lasts,
+            "--lease",
+            "60s",
+        ]);
+        command.arg("--state-dir").arg(self.state()).arg(file);
+        command.env("RUST_LOG", "warn").env("RUST_BACKTRACE", "0");
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.run(move || command.spawn().unwrap());
+        Changing {
+            stdout: BufReader::new(child.stdout.take().unwrap()),
+            child,
+        }
+    }
+
+    pub fn revert_all(&self) -> Output {
+        let state = self.state();
+        self.run(move || {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_cellwall-agent"));
+            command.args(["revert", "--all", "--state-dir"]).arg(state);
+            command.env("RUST_LOG", "warn").output().unwrap()
+        })
+    }
+
+    /// Reverts offline and sees that nothing is left.
+    pub fn revert_clean(&self) -> String {
+        let output = self.revert_all();
+        let text = text(&output);
+        assert!(output.status.success(), "{text}");
+        text
+    }
+
+    pub fn inventory(&self, folder: &Path) -> Vec<String> {
+        let folder = folder.to_owned();
+        self.run(move || inventory(&folder))
+    }
+
+    pub fn read(&self, path: &Path) -> Option<String> {
+        let path = path.to_owned();
+        self.run(move || std::fs::read_to_string(path).ok())
+    }
+
+    pub fn write(&self, path: &Path, text: &str) {
+        let (path, text) = (path.to_owned(), text.to_owned());
+        self.run(move || std::fs::write(path, text).unwrap());
+    }
+
+    /// What mountinfo says of a mount point, the last one first.
+    pub fn mountinfo(&self, point: &Path) -> String {
+        let table = self.run(|| std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap());
+        let at = format!(" {} ", point.display());
+        let mut lines = table.lines().rev();
+        lines
+            .find(|line| line.contains(&at))
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    /// Waits until the guardian or whoever has closed the drill's journal.
+    pub fn closes(&self, drill: &str) {
+        let path = self.state().join(format!("journal/{drill}.journal"));
+        until("the journal is closed", || {
+            std::fs::read_to_string(&path).is_ok_and(|text| text.contains("\"closed\""))
+        });
+    }
+}
+
+impl Drop for Host {
+    /// A frozen image would outlive its namespace.
+    fn drop(&mut self) {
+        let inside = self.folder.path().display().to_string();
+        let table = self.run(|| std::fs::read_to_string("/proc/thread-self/mountinfo"));
+        for line in table.unwrap_or_default().lines().rev() {
+            let point = line.split(' ').nth(4).unwrap_or_default().to_owned();
+            if point.starts_with(&inside) {
+                self.succeeds("fsfreeze", &format!("-u {point}"));
+                self.succeeds("umount", &format!("-l {point}"));
+            }
+        }
+    }
+}
+
+/// A running `cellwall-agent change`; killed when the test ends, and its guardian then cleans up.
+pub struct Changing {
+    pub child: Child,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Changing {
+    /// Waits for a line; false if the program ended without it.
+    pub fn says(&mut self, word: &str) -> bool {
+        let mut line = String::new();
+        while self.stdout.read_line(&mut line).unwrap() > 0 {
+            if line.starts_with(word) {
+                return true;
+            }
+            line.clear();
+        }
+        false
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn crash(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Its exit code, and all that it still says on both streams.
+    pub fn ends(&mut self) -> (Option<i32>, String) {
+        use std::io::Read;
+        let mut text = String::new();
+        self.stdout.read_to_string(&mut text).unwrap();
+        self.child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut text)
+            .unwrap();
+        (self.child.wait().unwrap().code(), text)
+    }
+
+    pub fn ends_clean(&mut self) {
+        let (code, text) = self.ends();
+        assert_eq!(code, Some(0), "{text}");
+    }
+}
+
+impl Drop for Changing {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub fn text(output: &Output) -> String {
+    let (out, err) = (&output.stdout, &output.stderr);
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(out),
+        String::from_utf8_lossy(err)
+    )
+}
+
+pub fn until(what: &str, reached: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !reached() {
+        assert!(begun.elapsed() < PATIENCE, "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// All that there is to see of every file in a folder but the times of inode changes; looking leaves
+/// no trace.
+fn inventory(folder: &Path) -> Vec<String> {
+    let mut lines = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let seen = path.symlink_metadata().unwrap();
+        let mut line = format!(
+            "{} inode {} mode {:o} owner {}:{} links {} size {} mtime {}.{:09} atime {}.{:09}",
+            path.display(),
+            seen.ino(),
+            seen.mode(),
+            seen.uid(),
+            seen.gid(),
+            seen.nlink(),
+            seen.len(),
+            seen.mtime(),
+            seen.mtime_nsec(),
+            seen.atime(),
+            seen.atime_nsec(),
+        );
+        if seen.is_file() {
+            let flags = OFlags::RDONLY | OFlags::NOATIME;
+            let file = rustix::fs::open(&path, flags, Mode::empty()).unwrap();
+            let mut file = std::fs::File::from(file);
+            line += &format!(" xattrs {:?}", attributes(&file));
+            let mut digest = <sha2::Sha256 as sha2::Digest>::new();
+            std::io::copy(&mut file, &mut digest).unwrap();
+            line += &format!(" content {:x}", sha2::Digest::finalize(digest));
+        }
+        lines.push(line);
+    }
+    lines.sort();
+    lines
+}
+
+fn attributes(file: &std::fs::File) -> Vec<(String, Vec<u8>)> {
+    let mut list = [0; 4096];
+    let size = rustix::fs::flistxattr(file, &mut list[..]).unwrap();
+    let names = list[..size]
+        .split(|byte| *byte == 0)
+        .filter(|name| !name.is_empty());
+    let value = |name: &[u8]| {
+        let mut value = [0; 4096];
+        let size = rustix::fs::fgetxattr(file, name, &mut value[..]).unwrap();
+        (
+            String::from_utf8_lossy(name).into_owned(),
+            value[..size].to_vec(),
+        )
+    };
+    names.map(value).collect()
+}
