@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Error, Held, Order, Stage, Work};
+use super::{Error, Held, Order, Stage, Work, describe};
 use crate::boottime::{Boottime, boot_id};
 use crate::canary::{self, Proof, Question};
 use crate::changes::{self, Directions, Hands, Management, OURS, Place, Undo, firewall};
@@ -88,7 +88,7 @@ pub(super) struct Canary {
     node: String,
 }
 
-pub(super) enum Unproven {
+enum Unproven {
     Canary(canary::Error),
     Journal(journal::Error),
 }
@@ -139,9 +139,33 @@ impl Canary {
 }
 
 impl Held {
+    /// A drill whose cut is proven, or that is reverted.
+    pub(super) fn proven(
+        mut self,
+        canary: &Canary,
+        hands: &mut Hands,
+    ) -> Result<(Self, Proof), Error> {
+        match self.prove(canary, hands) {
+            Ok(proof) => Ok((self, proof)),
+            Err(Unproven::Canary(cause)) => {
+                let over = self.revert(hands, "the canary refused");
+                let after = match over.outcome.clean() {
+                    true => "nothing was altered".to_owned(),
+                    false => describe(&over.outcome),
+                };
+                Err(Error::Canary { cause, after })
+            }
+            Err(Unproven::Journal(cause)) => {
+                let drill = self.drill.clone();
+                self.revert(hands, "the journal failed");
+                Err(Error::Journal { drill, cause })
+            }
+        }
+    }
+
     /// Flies the canary. Pods that must be cut in their own namespace go into the undo of every change,
     /// and with it to disk, before anything is loaded there.
-    pub(super) fn prove(&mut self, canary: &Canary, hands: &mut Hands) -> Result<Proof, Unproven> {
+    fn prove(&mut self, canary: &Canary, hands: &mut Hands) -> Result<Proof, Unproven> {
         let asked = Question {
             table: &canary.table,
             directions: canary.directions,

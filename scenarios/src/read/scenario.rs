@@ -154,13 +154,7 @@ pub(super) fn check(
         SECOND,
         LONGEST,
     )?;
-    let lease = match spec.lease {
-        Some(Text(Lease(None))) => None,
-        Some(Text(Lease(Some(length)))) => {
-            Some(in_range(&places, "spec.lease", length, SECOND, MINUTE)?)
-        }
-        None => Some(5 * SECOND),
-    };
+    let lease = check_lease(spec.lease, &places)?;
     let recovery = spec.hypothesis.recovery.within;
     let recovery_within = time(
         "spec.hypothesis.recovery.within",
@@ -197,6 +191,19 @@ pub(super) fn check(
         },
         places,
     })
+}
+
+/// `none` is none; what is not said is 5 s.
+fn check_lease(
+    lease: Option<Text<Lease>>,
+    places: &Places,
+) -> Result<Option<Duration>, InputError> {
+    let length = match lease {
+        None => return Ok(Some(5 * SECOND)),
+        Some(Text(Lease(None))) => return Ok(None),
+        Some(Text(Lease(Some(length)))) => length,
+    };
+    in_range(places, "spec.lease", length, SECOND, MINUTE).map(Some)
 }
 
 fn check_target(target: TargetSpec, places: &Places) -> Result<TargetSelector, InputError> {
