@@ -75,6 +75,13 @@ pub struct Order {
 }
 
 impl Order {
+    fn may_stay_armed(&self) -> Duration {
+        match self.plan.lease_ms {
+            Some(_) => self.armed_most,
+            None => self.armed_most.min(ARMED_WITHOUT_LEASE),
+        }
+    }
+
     /// Whether this node's part of it cuts packets, and so needs all that nftables can do.
     pub fn cuts(&self, me: &Identity) -> bool {
         let mut mine = self.plan.changes_for(&me.cell, &me.node);
@@ -152,11 +159,7 @@ impl Armed {
         hands: &mut Hands,
     ) -> Result<Self, Error> {
         let lease = order.plan.lease_ms.map(Duration::from_millis);
-        let armed_most = match lease {
-            Some(_) => order.armed_most,
-            None => order.armed_most.min(ARMED_WITHOUT_LEASE),
-        };
-        let expires = Boottime::now().plus(armed_most);
+        let expires = Boottime::now().plus(order.may_stay_armed());
         let prepared =
             capture_all(&order, me, port, directory, hands).and_then(|(work, mut intents)| {
                 let canary = Canary::prepare(&order, me, port, &mut intents)?;
@@ -170,7 +173,7 @@ impl Armed {
                 return Err(error);
             }
         };
-        let mut held = Held {
+        let held = Held {
             drill: order.drill,
             claim: order.claim,
             lease: Lease::begin(lease),
@@ -184,9 +187,9 @@ impl Armed {
             drifted: Vec::new(),
             over: BTreeSet::new(),
         };
-        let proof = match canary.map(|canary| held.prove(&canary, hands)).transpose() {
-            Ok(proof) => proof.unwrap_or_default(),
-            Err(unproven) => return Err(held.give_up(unproven, hands)),
+        let (mut held, proof) = match canary {
+            Some(canary) => held.proven(&canary, hands)?,
+            None => (held, Proof::default()),
         };
         if let Err((step, cause)) = held.load(hands) {
             let drill = held.drill.clone();

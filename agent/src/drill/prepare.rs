@@ -88,7 +88,7 @@ pub(super) struct Canary {
     node: String,
 }
 
-pub(super) enum Unproven {
+enum Unproven {
     Canary(canary::Error),
     Journal(journal::Error),
 }
@@ -139,28 +139,33 @@ impl Canary {
 }
 
 impl Held {
-    /// Takes back what the canaries made; the answer says how the host is.
-    pub(super) fn give_up(self, unproven: Unproven, hands: &mut Hands) -> Error {
-        match unproven {
-            Unproven::Canary(cause) => {
+    /// A drill whose cut is proven, or that is reverted.
+    pub(super) fn proven(
+        mut self,
+        canary: &Canary,
+        hands: &mut Hands,
+    ) -> Result<(Self, Proof), Error> {
+        match self.prove(canary, hands) {
+            Ok(proof) => Ok((self, proof)),
+            Err(Unproven::Canary(cause)) => {
                 let over = self.revert(hands, "the canary refused");
                 let after = match over.outcome.clean() {
                     true => "nothing was altered".to_owned(),
                     false => describe(&over.outcome),
                 };
-                Error::Canary { cause, after }
+                Err(Error::Canary { cause, after })
             }
-            Unproven::Journal(cause) => {
+            Err(Unproven::Journal(cause)) => {
                 let drill = self.drill.clone();
                 self.revert(hands, "the journal failed");
-                Error::Journal { drill, cause }
+                Err(Error::Journal { drill, cause })
             }
         }
     }
 
     /// Flies the canary. Pods that must be cut in their own namespace go into the undo of every change,
     /// and with it to disk, before anything is loaded there.
-    pub(super) fn prove(&mut self, canary: &Canary, hands: &mut Hands) -> Result<Proof, Unproven> {
+    fn prove(&mut self, canary: &Canary, hands: &mut Hands) -> Result<Proof, Unproven> {
         let asked = Question {
             table: &canary.table,
             directions: canary.directions,

@@ -109,11 +109,19 @@ fn a_journal_of_format_1_still_reads() {
     assert!(!contents.corrupt && !contents.torn && !contents.closed && !contents.incomplete);
     let intents: Vec<u32> = contents.intents.iter().map(|intent| intent.index).collect();
     assert_eq!(intents, [0]);
-    let Undo::Firewall(undo) = &contents.intents[0].undo else {
-        panic!("not a cut");
+    let undo = firewall::Undo {
+        tables: vec![Table {
+            family: Family::Inet,
+            name: "cellwall_d_0_0".into(),
+        }],
+        devices: vec!["eth0".into()],
+        management: Management {
+            operator: vec!["10.0.0.1".parse().unwrap()],
+            port: 7443,
+        },
+        inside: Vec::new(),
     };
-    assert_eq!(undo.tables[0].name, "cellwall_d_0_0");
-    assert_eq!(undo.management.port, 7443);
+    assert_eq!(contents.intents[0].undo, Undo::Firewall(undo));
     assert_eq!(contents.over_by(), Some(Boottime(9)));
     assert_eq!(contents.asks(), Asks::Undo);
 }

@@ -128,6 +128,28 @@ fn a_journal_file_without_a_first_record_is_forgotten() {
 
 #[test]
 #[ignore = "needs root: network namespaces and nftables"]
+fn undos_that_are_missing_behind_the_last_line_are_told_once() {
+    let site = Site::new();
+    let journals = site.state.path().join("journal");
+    std::fs::create_dir(&journals).unwrap();
+    let whole = crate::golden::of_this_boot(crate::golden::V2);
+    let two: String = whole.split_inclusive('\n').take(2).collect(); // of three that arm
+    std::fs::write(journals.join("d.journal"), two).unwrap();
+    site.node.command("nft", "add table inet cellwall_d_0_0");
+    let _agent = site.start_agent();
+    let client = site.client();
+    assert_eq!(site.node.our_tables(), 0, "what is there was undone");
+    let residue = client.status().unwrap().residue.join("; ");
+    assert!(residue.contains("d.journal breaks off"), "{residue}");
+    client
+        .arm("e", &simple())
+        .expect("told, and no longer in the way");
+    client.revert_clean("e");
+    assert!(client.status().unwrap().residue.is_empty());
+}
+
+#[test]
+#[ignore = "needs root: network namespaces and nftables"]
 fn a_drill_whose_agent_was_restarted_says_when_and_why_it_ended() {
     let (site, mut agent, client) = Site::with_agent();
     let before = boottime();

@@ -193,18 +193,17 @@ pub(super) fn check(
     })
 }
 
-/// None: the fault goes on to its deadline whoever is gone.
+/// `none` is none; what is not said is 5 s.
 fn check_lease(
     lease: Option<Text<Lease>>,
     places: &Places,
 ) -> Result<Option<Duration>, InputError> {
-    match lease {
-        None => Ok(Some(5 * SECOND)),
-        Some(Text(Lease(None))) => Ok(None),
-        Some(Text(Lease(Some(length)))) => {
-            in_range(places, "spec.lease", length, SECOND, MINUTE).map(Some)
-        }
-    }
+    let length = match lease {
+        None => return Ok(Some(5 * SECOND)),
+        Some(Text(Lease(None))) => return Ok(None),
+        Some(Text(Lease(Some(length)))) => length,
+    };
+    in_range(places, "spec.lease", length, SECOND, MINUTE).map(Some)
 }
 
 fn check_target(target: TargetSpec, places: &Places) -> Result<TargetSelector, InputError> {

@@ -9,6 +9,7 @@ use nix::unistd::Pid;
 use proof::drill::{LONG, assert_says, cli, library, start, start_text};
 use proof::lab::Lab;
 use proof::traffic::until;
+use scenarios::verdict::Row;
 
 use crate::users::{users_lost_target, users_reach_target};
 
@@ -76,7 +77,15 @@ fn agents_that_are_killed_or_stopped_end_their_fault() {
         Duration::from_secs(4),
         || users_reach_target(&lab),
     );
-    let _ = running.finish();
+    let drill = running.finish();
+    drill.assert_exit(3);
+    drill.assert_reason(&["gd-aliyun/balancer", "ended its part of the fault early"]);
+    let truncated = |row: &&Row| row.notes.iter().any(|note| note.starts_with("truncated"));
+    assert!(
+        drill.rows("gd-aws/home").iter().any(truncated),
+        "an agent that came back is no whole fault: {:?}",
+        drill.rows("gd-aws/home")
+    );
     until("agents are clean", Duration::from_secs(10), || {
         all_agents_are_clean(&lab)
     });
