@@ -14,6 +14,7 @@ use crate::journal::Permit;
 use crate::kernel::namespaces::{Namespace, NamespaceId};
 use crate::kernel::netlink;
 use crate::kernel::nft::{Gate, Nft};
+use crate::mistakes;
 use crate::pods;
 
 pub use firewall::Directions;
@@ -272,6 +273,7 @@ macro_rules! mechanisms {
             /// The answer lists what has drifted.
             pub fn undo(&self, hands: &mut Hands, permit: &Permit) -> Result<Vec<String>, Error> {
                 match self {
+                    $(Undo::$variant(_) if mistakes::forgets(stringify!($variant)) => Ok(Vec::new()),)*
                     $(Undo::$variant(undo) => <$change>::undo(undo, hands, permit),)*
                 }
             }

@@ -9,6 +9,7 @@ pub mod guardian;
 pub mod guards;
 pub mod journal;
 pub mod kernel;
+pub mod mistakes;
 pub mod owner;
 pub mod pods;
 pub mod policy;

@@ -9,6 +9,7 @@ use crate::canary::{self, Proof, Question};
 use crate::changes::{self, Directions, Hands, Management, OURS, Place, Undo, firewall};
 use crate::guards::Identity;
 use crate::journal::{self, Intent, Journal, Permit, Record};
+use crate::mistakes;
 use crate::pods::{self, Pod};
 
 /// Puts every undo on disk.
@@ -30,6 +31,11 @@ pub(super) fn open(
         plan_sha256: order.plan_sha256.clone(),
         boot_id,
         expires,
+    };
+    let intents = if mistakes::JOURNAL_AFTER {
+        &[]
+    } else {
+        intents
     };
     Journal::create(directory, armed, intents).map_err(|cause| Error::Journal { drill, cause })
 }
@@ -139,6 +145,15 @@ impl Canary {
 }
 
 impl Held {
+    /// Does nothing, unless the mistake is planted that the harness for crashes must find.
+    pub(super) fn journal_too_late(&mut self, index: u32) {
+        if mistakes::JOURNAL_AFTER {
+            let intent = self.intents.iter().find(|known| known.index == index);
+            let record = intent.map(|intent| Record::Intent(intent.clone()));
+            let _ = record.map(|record| self.journal.append(&record));
+        }
+    }
+
     /// Flies the canary. Pods that must be cut in their own namespace go into the undo of every change,
     /// and with it to disk, before anything is loaded there.
     pub(super) fn prove(&mut self, canary: &Canary, hands: &mut Hands) -> Result<Proof, Unproven> {
