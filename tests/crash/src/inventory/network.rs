@@ -20,7 +20,9 @@ pub fn take(world: &World, all: &mut BTreeMap<Section, Vec<String>>) -> Result<(
 /// The devices are those whose classes and filters are asked for.
 pub fn network(devices: &[&str], all: &mut BTreeMap<Section, Vec<String>>) -> Result<(), String> {
     let ip = |words: &str| lines("ip", words, "");
-    all.insert(Section::Links, ip("-d -o link")?);
+    let links = ip("-d -o link")?;
+    let links = links.iter().map(|line| without_qdisc(line)).collect();
+    all.insert(Section::Links, links);
     all.insert(Section::Addresses, ip("-d -o addr")?);
     all.insert(Section::Routes, ip("-d -o route show table all")?);
     let mut rules = ip("-d -o rule")?;
@@ -72,6 +74,17 @@ fn lines(program: &str, words: &str, input: &str) -> Result<Vec<String>, String>
         .lines()
         .map(|line| line.trim_end().to_owned())
         .collect())
+}
+
+/// A link also tells of its queueing discipline, which has a section of its own.
+fn without_qdisc(link: &str) -> String {
+    let words: Vec<&str> = link.split(' ').collect();
+    match words.iter().position(|word| *word == "qdisc") {
+        Some(at) => [&words[..at], &words[(at + 2).min(words.len())..]]
+            .concat()
+            .join(" "),
+        None => link.to_owned(),
+    }
 }
 
 /// What belongs to a line and stands below it, indented, goes behind it.
@@ -161,6 +174,14 @@ mod tests {
             "{told:?}"
         );
         assert_eq!(told.last().unwrap(), "table ip g {");
+    }
+
+    #[test]
+    fn a_link_is_the_same_with_another_qdisc() {
+        let link = |qdisc: &str| format!("2: up0: <UP> mtu 1500 {qdisc}state UP");
+        assert_eq!(without_qdisc(&link("qdisc tbf ")), link(""));
+        assert_eq!(without_qdisc(&link("")), link(""));
+        assert_eq!(without_qdisc("x qdisc"), "x");
     }
 
     #[test]
