@@ -11,7 +11,13 @@ CARGO_DENY_VERSION := 0.20.2
 SUDO := $(if $(filter 0,$(shell id -u)),env,sudo -E env "PATH=$(PATH)")
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
-.PHONY: help setup setup-apt setup-deny cluster-programs build check lint deny test lab demo clean
+# A sample of crash points has so many points, and the seed is the time unless it is given.
+POINTS := 504
+CRASH_OPTIONS := $(if $(SEED),--seed $(SEED)) $(foreach scene,$(SCENE),--scene $(scene))
+MISTAKES := journal-after forgets-undo restores-default
+
+.PHONY: help setup setup-apt setup-deny cluster-programs build check lint deny test crash-sample crash \
+	crash-mistakes lab demo clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -58,6 +64,26 @@ test: setup check build ## Install what is missing, run every check and test
 	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER='$(SUDO)' \
 	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER='$(SUDO)' \
 	cargo test --release --workspace --locked -- --include-ignored --test-threads=1
+	$(SUDO) $(BIN)/crash --sample $(POINTS) $(CRASH_OPTIONS)
+
+crash-sample: build ## Kill agents and guardians at a sample of system calls; SEED=N and SCENE=NAME repeat
+	$(SUDO) $(BIN)/crash --sample $(POINTS) $(CRASH_OPTIONS)
+
+crash: build ## Kill them at every system call (takes hours)
+	$(SUDO) $(BIN)/crash --all $(CRASH_OPTIONS)
+
+# Agents with a planted mistake are built beside the product, never in its place. 4 is residue; any
+# other answer means that the mistake was not found, or something else went wrong.
+crash-mistakes: build ## Show that the harness finds what it must: agents with planted mistakes
+	@for mistake in $(MISTAKES); do \
+	  cargo build --quiet --locked -p cellwall-agent --features mistake-$$mistake \
+	    --target-dir $(BIN)/../mistakes || exit 1; \
+	  echo "planted: $$mistake"; \
+	  $(SUDO) $(BIN)/crash --sample $(POINTS) $(CRASH_OPTIONS) --until-residue \
+	    --agent $(BIN)/../mistakes/debug/cellwall-agent; \
+	  code=$$?; if [ $$code -ne 4 ]; then \
+	    echo "the planted mistake $$mistake was not found (exit code $$code)"; exit 1; fi; \
+	  echo "found: $$mistake"; done
 
 lab: cluster-programs build ## Bring up three Kubernetes cells on this machine
 	$(SUDO) $(BIN)/cellwall lab up

@@ -21,6 +21,7 @@ use crate::journal::{self, Permit};
 use crate::kernel::namespaces::{Namespace, NamespaceId};
 use crate::kernel::netlink;
 use crate::kernel::nft::{Gate, Nft, TableSeen};
+use crate::mistakes;
 use crate::pods;
 
 pub use firewall::Directions;
@@ -311,6 +312,7 @@ macro_rules! mechanisms {
             /// The answer lists what has drifted.
             pub fn undo(&self, hands: &mut Hands, permit: &Permit) -> Result<Vec<String>, Error> {
                 match self {
+                    $(Undo::$variant(_) if mistakes::forgets(stringify!($variant)) => Ok(Vec::new()),)*
                     $(Undo::$variant(undo) => <$change>::undo(undo, hands, permit),)*
                 }
             }

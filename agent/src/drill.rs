@@ -390,6 +390,7 @@ impl Firing {
         }
         // Only now, so that a sync does not hold up a change of the same instant.
         for index in applied {
+            held.journal_too_late(index);
             let record = Record::Applied { index };
             held.journal
                 .append(&record)

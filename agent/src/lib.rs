@@ -11,6 +11,7 @@ pub mod halt;
 pub mod helper;
 pub mod journal;
 pub mod kernel;
+pub mod mistakes;
 pub mod owner;
 pub mod pods;
 pub mod policy;

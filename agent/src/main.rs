@@ -57,6 +57,9 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
+    if let Some(warning) = agent::mistakes::planted() {
+        eprintln!("cellwall-agent: {warning}");
+    }
     match command {
         Command::Run(options) => run(options),
         Command::Change(options) => change(options),

@@ -167,6 +167,7 @@ fn only_the_kernel_module_alters_the_machine() {
         "wire/src",
         "ctl/src",
         "tests/src",
+        "tests/crash/src",
         "lab/shop/src",
     ] {
         assert_none(

@@ -9,6 +9,7 @@ use crate::canary::{self, Proof, Question};
 use crate::changes::{self, Directions, Hands, Management, OURS, Place, Undo, firewall};
 use crate::guards::Identity;
 use crate::journal::{self, Intent, Journal, Permit, Record};
+use crate::mistakes;
 use crate::pods::{self, Pod};
 
 /// Puts every undo on disk.
@@ -30,6 +31,11 @@ pub(super) fn open(
         plan_sha256: order.plan_sha256.clone(),
         boot_id,
         expires,
+    };
+    let intents = if mistakes::JOURNAL_AFTER {
+        &[]
+    } else {
+        intents
     };
     Journal::create(directory, armed, intents).map_err(|cause| Error::Journal { drill, cause })
 }
@@ -160,6 +166,15 @@ impl Held {
                 self.revert(hands, "the journal failed");
                 Err(Error::Journal { drill, cause })
             }
+        }
+    }
+
+    /// Does nothing, unless the mistake is planted that the harness for crashes must find.
+    pub(super) fn journal_too_late(&mut self, index: u32) {
+        if mistakes::JOURNAL_AFTER {
+            let intent = self.intents.iter().find(|known| known.index == index);
+            let record = intent.map(|intent| Record::Intent(intent.clone()));
+            let _ = record.map(|record| self.journal.append(&record));
         }
     }
 

@@ -1,0 +1,198 @@
+//! Links, addresses, routes, rules, queueing disciplines, nftables and sysctls of this namespace.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::Section;
+use crate::world::World;
+
+/// What counts things that pass.
+const UNSTABLE: &[&str] = &["/proc/sys/net/netfilter/nf_conntrack_count"];
+
+pub fn take(world: &World, all: &mut BTreeMap<Section, Vec<String>>) -> Result<(), String> {
+    network(&world.devices, all)?;
+    Ok(())
+}
+
+/// The devices are those whose classes and filters are asked for.
+pub fn network(devices: &[&str], all: &mut BTreeMap<Section, Vec<String>>) -> Result<(), String> {
+    let ip = |words: &str| lines("ip", words, "");
+    let links = ip("-d -o link")?;
+    let links = links.iter().map(|line| without_qdisc(line)).collect();
+    all.insert(Section::Links, links);
+    all.insert(Section::Addresses, ip("-d -o addr")?);
+    all.insert(Section::Routes, ip("-d -o route show table all")?);
+    let mut rules = ip("-d -o rule")?;
+    rules.extend(ip("-6 -d -o rule")?);
+    all.insert(Section::Rules, rules);
+    let mut asked = "qdisc show\n".to_owned();
+    for device in devices {
+        for what in ["class show dev", "filter show dev"] {
+            asked.push_str(&format!("{what} {device}\n"));
+        }
+        asked.push_str(&format!("filter show dev {device} ingress\n"));
+        asked.push_str(&format!("filter show dev {device} egress\n"));
+    }
+    all.insert(
+        Section::Qdiscs,
+        joined(lines("tc", "-d -force -batch -", &asked)?),
+    );
+    all.insert(
+        Section::Nft,
+        nested(&lines("nft", "-s -a list ruleset", "")?),
+    );
+    let mut sysctls = Vec::new();
+    read_sysctls(Path::new("/proc/sys/net"), &mut sysctls)?;
+    sysctls.sort();
+    all.insert(Section::Sysctls, sysctls);
+    Ok(())
+}
+
+fn lines(program: &str, words: &str, input: &str) -> Result<Vec<String>, String> {
+    let failed = |cause: std::io::Error| format!("{program} {words}: {cause}");
+    let mut child = Command::new(program)
+        .args(words.split_whitespace())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(input.as_bytes()).map_err(failed)?;
+    }
+    let output = child.wait_with_output().map_err(failed)?;
+    // A device without a clsact qdisc has no ingress filters to show, which tc calls a failure.
+    if !output.status.success() && program != "tc" {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("{program} {words}: {}: {said}", output.status));
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(text
+        .lines()
+        .map(|line| line.trim_end().to_owned())
+        .collect())
+}
+
+/// A link also tells of its queueing discipline, which has a section of its own.
+fn without_qdisc(link: &str) -> String {
+    let words: Vec<&str> = link.split(' ').collect();
+    match words.iter().position(|word| *word == "qdisc") {
+        Some(at) => [&words[..at], &words[(at + 2).min(words.len())..]]
+            .concat()
+            .join(" "),
+        None => link.to_owned(),
+    }
+}
+
+/// What belongs to a line and stands below it, indented, goes behind it.
+fn joined(lines: Vec<String>) -> Vec<String> {
+    let mut joined: Vec<String> = Vec::new();
+    for line in lines {
+        match joined.last_mut() {
+            Some(last) if line.starts_with([' ', '\t']) => {
+                last.push(' ');
+                last.push_str(line.trim());
+            }
+            _ => joined.push(line),
+        }
+    }
+    joined
+}
+
+/// Each line of a ruleset behind the table and chain that it is in.
+fn nested(lines: &[String]) -> Vec<String> {
+    let mut within: Vec<&str> = Vec::new();
+    let mut told = Vec::new();
+    for line in lines
+        .iter()
+        .map(|line| line.trim())
+        .filter(|line| !line.is_empty())
+    {
+        if line == "}" {
+            within.pop();
+            continue;
+        }
+        told.push([&within[..], &[line]].concat().join(" "));
+        // An element list is closed on its own last line.
+        if let Some((opened, after)) = line.split_once('{')
+            && !after.contains('}')
+            && !opened.contains('=')
+        {
+            within.push(opened.trim());
+        }
+    }
+    told
+}
+
+fn read_sysctls(folder: &Path, told: &mut Vec<String>) -> Result<(), String> {
+    let entries = fs::read_dir(folder).map_err(|cause| format!("{}: {cause}", folder.display()))?;
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            read_sysctls(&path, told)?;
+            continue;
+        }
+        let name = path.display().to_string();
+        if UNSTABLE.contains(&name.as_str()) {
+            continue;
+        }
+        match fs::read(&path) {
+            Ok(value) => {
+                let value = String::from_utf8_lossy(&value).trim().replace('\n', " ");
+                told.push(format!("{name} = {value}"));
+            }
+            // Some can only be written, and some have no value until they get one.
+            Err(cause) => told.push(format!("{name}: {}", cause.kind())),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(text: &str) -> Vec<String> {
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_rule_bears_its_table_and_chain() {
+        let text = "table inet f { # handle 1\n\tset s { # handle 3\n\t\ttype ipv4_addr\n\
+                    \t\telements = { 10.0.0.0/8,\n\t\t\t 11.0.0.0/8 }\n\t}\n\n\tchain c {\n\
+                    \t\tct state { new, established } accept\n\t\tdrop # handle 2\n\t}\n}\ntable ip g {\n}\n";
+        let told = nested(&split(text));
+        assert!(
+            told.contains(&"table inet f chain c drop # handle 2".to_owned()),
+            "{told:?}"
+        );
+        assert!(
+            told.contains(&"table inet f set s type ipv4_addr".to_owned()),
+            "{told:?}"
+        );
+        assert_eq!(told.last().unwrap(), "table ip g {");
+    }
+
+    #[test]
+    fn a_link_is_the_same_with_another_qdisc() {
+        let link = |qdisc: &str| format!("2: up0: <UP> mtu 1500 {qdisc}state UP");
+        assert_eq!(without_qdisc(&link("qdisc tbf ")), link(""));
+        assert_eq!(without_qdisc(&link("")), link(""));
+        assert_eq!(without_qdisc("x qdisc"), "x");
+    }
+
+    #[test]
+    fn indented_lines_go_behind_theirs() {
+        let text = "filter parent 7: u32\n  match 0a000000/ff000000 at 16\nqdisc x";
+        assert_eq!(
+            joined(split(text)),
+            [
+                "filter parent 7: u32 match 0a000000/ff000000 at 16",
+                "qdisc x"
+            ]
+        );
+    }
+}
