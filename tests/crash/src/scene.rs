@@ -12,9 +12,6 @@ use crate::inventory::Section;
 use crate::world::{OPERATOR, SIDE, UPLINK};
 use crate::world::{World, files, groups};
 
-/// The one with a conductor and a fleet, which is played elsewhere.
-pub const CONDUCTOR: &str = "ctl";
-
 /// Scenes on one node, heaviest first.
 pub const SCENES: &[&str] = &[
     "six",
