@@ -85,7 +85,7 @@ pub struct ScenarioArguments {
     /// Length of all three windows (before, during, after) instead of the scenario's.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub window: Option<Duration>,
-    /// Rate of every probe instead of the fleet's, for instance 50/s.
+    /// Rate of every probe but those of a Kubernetes API instead of the fleet's, for instance 50/s.
     #[arg(long, value_name = "RATE", value_parser = scenarios::parse_rate)]
     pub rate: Option<f64>,
 }

@@ -66,7 +66,9 @@ fn become_command(
     if kubeconfig.exists() {
         ready
             .env("PATH", with_kubectl())
-            .env("KUBECONFIG", kubeconfig);
+            .env("KUBECONFIG", kubeconfig)
+            // What it learns of these API servers goes with the lab.
+            .env("KUBECACHEDIR", directory.kubectl_cache());
     }
     if let Some(user) = user {
         ready.env("HOME", &user.dir);

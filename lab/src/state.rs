@@ -77,6 +77,11 @@ impl LabDirectory {
         self.0.join("kubeconfig")
     }
 
+    /// What kubectl keeps of the lab's API servers when it is run in the lab.
+    pub fn kubectl_cache(&self) -> PathBuf {
+        self.0.join("kubectl-cache")
+    }
+
     pub fn tls(&self) -> PathBuf {
         self.0.join("tls")
     }

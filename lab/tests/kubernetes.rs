@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -54,6 +56,10 @@ fn a_cell_serves_from_pods_and_keeps_what_it_has() {
         families.contains("10.1.64.") && families.contains("fd00:0:1:64:"),
         "{families}"
     );
+    // What kubectl learns of this cell goes with the lab, not into its caller's home.
+    let labs = std::fs::read_dir(&root.path).unwrap().flatten();
+    let learnt = labs.filter(|lab| lab.path().join("kubectl-cache/discovery").is_dir());
+    assert_eq!(learnt.count(), 1, "{}", root.path.display());
     let budget = kubectl(
         &root,
         &[
@@ -245,7 +251,10 @@ fn the_fields_own_variable_comes_first_and_the_cache_has_the_rest() {
     std::fs::create_dir(&assets).unwrap();
     for name in ["etcd", "kube-apiserver", "kubectl"] {
         std::fs::write(assets.join(name), "").unwrap();
+        std::fs::set_permissions(assets.join(name), Permissions::from_mode(0o755)).unwrap();
     }
+    // What cannot be run is not there.
+    std::fs::write(assets.join("kubelet"), "").unwrap();
     let output = root
         .command(&["up", "--kind", "kubernetes"])
         .env("CELLWALL_CACHE", "/nonexistent")

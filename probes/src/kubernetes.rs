@@ -96,7 +96,8 @@ pub fn kubernetes_config(cell: &str, access: &KubernetesAccess) -> Result<Config
         file: file.clone(),
         why,
     };
-    let kubeconfig = Kubeconfig::read_from(file).map_err(|error| unusable(told(&error)))?;
+    let kubeconfig =
+        Kubeconfig::read_from(file).map_err(|error| unusable(without_lines(&told(&error))))?;
     let names = || {
         kubeconfig
             .contexts
@@ -160,6 +161,21 @@ fn unsupported(user: &AuthInfo) -> Option<(&'static str, &'static str)> {
 }
 
 /// An error with the ones below it, once each.
+/// A reader of YAML shows the line that it stumbled over, and here that line may hold a token. Of such an
+/// error only the place is told.
+fn without_lines(text: &str) -> String {
+    if !text.contains('\n') {
+        return text.to_owned();
+    }
+    let number_after = |word: &str| {
+        let (_, rest) = text.split_once(word)?;
+        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        (!digits.is_empty()).then_some(digits)
+    };
+    let line = number_after("line ").map_or_else(String::new, |line| format!(" at line {line}"));
+    format!("it is no kubeconfig{line} (the line is not shown, it may hold a secret)")
+}
+
 fn told(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut below = error.source();
@@ -355,6 +371,17 @@ mod tests {
             )
             .contains("cannot be used")
         );
+    }
+
+    /// Found by review: the line with the token was shown.
+    #[test]
+    fn a_broken_file_is_refused_without_its_secrets() {
+        for broken in ["{token: s3cr3t", "{token: [s3cr3t]}", "[token: s3cr3t"] {
+            let refused = read(broken, "https://10.1.0.1:6443").err().unwrap();
+            let text = refused.to_string();
+            assert!(text.contains("cannot be used"), "{text}");
+            assert!(!text.contains("s3cr3t"), "{text}");
+        }
     }
 
     #[test]

@@ -48,10 +48,13 @@ pub const WHOLE: Size = size("12s", "100/s", "2%");
 /// For a damage that is far beyond the margin.
 pub const COARSE: Size = size("7s", "50/s", "5%");
 
-/// For tests that do something while the fault is in force.
+/// For tests that end the fault themselves as soon as it bites.
+pub const BRIEF: Size = size("9s", "50/s", "5%");
+
+/// For tests that must tell a lease, a gate or an abort from the deadline.
 pub const LONG: Size = size("14s", "50/s", "5%");
 
-/// What the library's scenarios promise, on clusters: 15 streams, each at 50/s.
+/// What the library's scenarios promise, on clusters; their APIs are asked at the fleet's own rate.
 pub const WHOLE_CLUSTERS: Size = size("30s", "50/s", "2%");
 
 /// For a damage on clusters that is far beyond the margin.

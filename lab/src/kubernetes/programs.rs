@@ -1,6 +1,7 @@
 //! Where the programs of a Kubernetes cell are: the field's own variable first, else our cache.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -20,19 +21,21 @@ const CLUSTER: [&str; 8] = [
     "kubelet",
     "kubectl",
 ];
-const NODE: [&str; 5] = [
+const NODE: [&str; 7] = [
     "usr/bin/containerd",
+    "usr/bin/containerd-shim-runc-v2",
     "usr/bin/ctr",
     "usr/sbin/runc",
     "usr/lib/cni/bridge",
     "usr/lib/cni/host-local",
+    "usr/lib/cni/loopback",
 ];
 
 /// A program of Kubernetes, by the name that it is called by.
 pub fn cluster(name: &str) -> PathBuf {
     let own = std::env::var_os(ASSETS).map(|assets| PathBuf::from(assets).join(name));
     match own {
-        Some(own) if own.is_file() => own,
+        Some(own) if is_program(&own) => own,
         _ => cached("controlplane").join(name),
     }
 }
@@ -50,13 +53,18 @@ pub fn require() -> Result<()> {
     let missing: Vec<String> = cluster
         .chain(unpacked)
         .chain(from_apt)
-        .filter(|path| !path.is_file())
+        .filter(|path| !is_program(path))
         .map(|path| path.display().to_string())
         .collect();
     match missing.is_empty() {
         true => Ok(()),
         false => Err(Error::MissingPrograms(missing.join(", "))),
     }
+}
+
+fn is_program(path: &Path) -> bool {
+    path.metadata()
+        .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
 /// The link `current` is followed now: a build meanwhile must not change a lab that is up.

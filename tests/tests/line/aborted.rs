@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use proof::drill::{LONG, assert_says, cli, library, start, start_text};
+use proof::drill::{BRIEF, LONG, assert_says, cli, library, start, start_text};
 use proof::lab::Lab;
 use proof::traffic::until;
 use scenarios::verdict::Row;
@@ -29,7 +29,7 @@ fn all_agents_are_clean(lab: &Lab) -> bool {
 fn ctrl_c_and_sigterm_revert_first() {
     let lab = Lab::up("interrupted", &[]);
     for asked in [Signal::SIGINT, Signal::SIGTERM] {
-        let running = start(&lab, "black-hole-cloud", &LONG);
+        let running = start(&lab, "black-hole-cloud", &BRIEF);
         running.until_fired();
         assert!(users_lost_target(&lab), "the fault bites");
         signal(running.pid(), asked);
@@ -66,7 +66,7 @@ fn a_conductor_killed_with_9_ends_the_fault_at_the_lease() {
 #[ignore = "needs root: a lab in network namespaces"]
 fn agents_that_are_killed_or_stopped_end_their_fault() {
     let mut lab = Lab::up("agents-die", &[]);
-    let running = start(&lab, "black-hole-cloud", &LONG);
+    let running = start(&lab, "black-hole-cloud", &BRIEF);
     running.until_fired();
     assert!(users_lost_target(&lab), "the fault bites");
 
@@ -126,7 +126,7 @@ fn agents_that_are_killed_or_stopped_end_their_fault() {
 #[ignore = "needs root: a lab in network namespaces"]
 fn revert_ends_a_drill_from_outside() {
     let lab = Lab::up("reverted", &[]);
-    let running = start(&lab, "black-hole-cloud", &LONG);
+    let running = start(&lab, "black-hole-cloud", &BRIEF);
     running.until_fired();
     assert!(users_lost_target(&lab), "the fault bites");
     let drill = running.drill_id();
@@ -153,7 +153,7 @@ fn an_agent_that_dies_just_before_fire_denies_a_pass() {
     let lab = Lab::up("early-death", &["managed-database"]);
     let long_lease =
         library("black-hole-cloud").replace("  allow: [others]", "  allow: [others]\n  lease: 60s");
-    let running = start_text(&lab, &long_lease, &LONG, Stdio::piped());
+    let running = start_text(&lab, &long_lease, &BRIEF, Stdio::piped());
     running.until_fire_is_marked();
     signal(lab.agent_pid("gd-tencent", "front-1"), Signal::SIGKILL);
     signal(lab.agent_pid("gd-tencent", "front-2"), Signal::SIGKILL);

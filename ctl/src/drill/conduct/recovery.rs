@@ -34,7 +34,7 @@ impl Conduct {
         let deadline = deadline.map_or_else(Instant::now, |ms| self.scene.instant(ms));
         let settled_ms = match self.settle(deadline + CLOSING).await? {
             Settled::At(ms) => ms,
-            Settled::NotInTime => return Ok(true),
+            Settled::NotInTime => return self.end_now().await,
             Settled::Interrupted => return Ok(false),
         };
         let end = self.scene.instant(settled_ms) + after;
@@ -50,14 +50,16 @@ impl Conduct {
     /// After an alarm the verdict is known; only the data still needs the target back.
     pub(super) async fn aborted_recovery(&mut self, reverted: Instant) -> Result<bool, Failure> {
         match self.settle(reverted + ABORTED_WATCH).await? {
-            Settled::At(_) => {
-                let now = self.scene.boundary(Instant::now(), BLOCK_MS);
-                self.scene.mark(Phase::End, now)?;
-                Ok(true)
-            }
-            Settled::NotInTime => Ok(true),
+            Settled::At(_) | Settled::NotInTime => self.end_now().await,
             Settled::Interrupted => Ok(false),
         }
+    }
+
+    /// Marks the end, and waits until everything before it is recorded: else the verdict misses blocks.
+    async fn end_now(&mut self) -> Result<bool, Failure> {
+        let end = self.scene.boundary(Instant::now(), BLOCK_MS);
+        self.scene.mark(Phase::End, end)?;
+        self.watch_until(end).await
     }
 
     async fn settle(&mut self, patience: Instant) -> Result<Settled, Failure> {
@@ -68,8 +70,6 @@ impl Conduct {
             match self.scene.next(patience).await? {
                 Happening::Due => {
                     self.scene.story.tell("the target did not settle in time");
-                    let now = self.scene.boundary(Instant::now(), BLOCK_MS);
-                    self.scene.mark(Phase::End, now)?;
                     return Ok(Settled::NotInTime);
                 }
                 Happening::Interrupt(why) => {
