@@ -40,6 +40,8 @@ pub struct Hands {
     journals: Option<PathBuf>,
     /// What the drill at hand does to each disk.
     disks: filesystem::Disks,
+    /// Helpers that this process has started, to be reaped by their undo.
+    helpers: Vec<std::process::Child>,
 }
 
 impl Hands {
@@ -50,6 +52,7 @@ impl Hands {
             inside: BTreeMap::new(),
             journals: None,
             disks: filesystem::Disks::default(),
+            helpers: Vec::new(),
         })
     }
 
@@ -241,6 +244,12 @@ pub trait Reversible {
     /// drifted: what is neither as captured nor as changed, and was left as it is.
     fn undo(undo: &Self::Undo, hands: &mut Hands, permit: &Permit) -> Result<Vec<String>, Error>;
 
+    /// What of a change in force holds no more although nobody has taken it back, in words. Asked right
+    /// before its undo, so it must not take long.
+    fn lapsed(_undo: &Self::Undo) -> Vec<String> {
+        Vec::new()
+    }
+
     /// What the change does not reach any more although it should, in words.
     fn gaps(_undo: &Self::Undo) -> Vec<String> {
         Vec::new()
@@ -317,6 +326,10 @@ macro_rules! mechanisms {
                 }
             }
 
+            pub fn lapsed(&self) -> Vec<String> {
+                match self { $(Undo::$variant(undo) => <$change>::lapsed(undo),)* }
+            }
+
             pub fn gaps(&self) -> Vec<String> {
                 match self { $(Undo::$variant(undo) => <$change>::gaps(undo),)* }
             }
@@ -376,7 +389,7 @@ pub fn scan(hands: &mut Hands) -> Result<Vec<String>, Error> {
     }
     words.extend(route::seen(hands)?);
     words.extend(qdisc::seen(hands)?);
-    words.extend(helper::seen()?);
+    words.extend(helper::seen(hands)?);
     Ok(words)
 }
 

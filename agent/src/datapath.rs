@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use wire::{Ability, Datapath, PodPath};
 
 use crate::canary::{Proof, Way};
+use crate::guardian::Protection;
 use crate::kernel::links::{Link, Links};
 use crate::kernel::tryout::{self, Abilities};
 use crate::pods::{self, Seen};
@@ -28,17 +29,19 @@ const CNI: [(&str, &str); 8] = [
 /// Asked by every call that tells of the datapath.
 pub struct Watcher {
     abilities: Abilities,
+    protection: Protection,
     last: Mutex<Option<(Instant, Datapath)>>,
     proof: Mutex<Proof>,
 }
 
 impl Watcher {
     /// Tries the kernel's abilities once: they do not change while it runs.
-    pub fn begin() -> Self {
+    pub fn begin(protection: Protection) -> Self {
         let abilities = tryout::abilities();
         tracing::info!(?abilities, "the kernel's abilities were tried");
         Self {
             abilities,
+            protection,
             last: Mutex::new(None),
             proof: Mutex::new(Proof::default()),
         }
@@ -83,7 +86,7 @@ impl Watcher {
             |seen| paths(&seen, &proof.unwrap_or_default()),
         );
         Datapath {
-            abilities: words(&self.abilities),
+            abilities: words(&self.abilities, &self.protection),
             cni: cni(&links),
             pods,
             error: errors.join("; "),
@@ -105,7 +108,7 @@ fn cni(links: &[Link]) -> String {
     }
 }
 
-fn words(abilities: &Abilities) -> Vec<Ability> {
+fn words(abilities: &Abilities, protection: &Protection) -> Vec<Ability> {
     let Abilities {
         owner,
         timeouts,
@@ -119,6 +122,8 @@ fn words(abilities: &Abilities) -> Vec<Ability> {
         ("timeout renewal", renewal),
         ("netdev egress fwd", egress_fwd),
         ("tcx", tcx),
+        ("guardian cgroup", &protection.cgroup),
+        ("guardian oom protection", &protection.oom),
     ]
     .map(|(name, ability)| Ability {
         name: name.to_owned(),

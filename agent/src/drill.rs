@@ -339,6 +339,7 @@ impl Firing {
         let over = |work: &&mut Work| work.stage == Stage::InForce && now >= at.plus(work.ends);
         let mut undone = Vec::new();
         for work in held.work.iter_mut().filter(over) {
+            held.gaps.extend(work.undo.lapsed());
             match work.undo.undo(hands, &held.permit) {
                 Ok(drifted) => held.drifted.extend(drifted),
                 Err(error) => return Some(format!("a step could not be ended: {error}")),
@@ -447,6 +448,9 @@ impl Held {
     }
 
     fn revert(mut self, hands: &mut Hands, cause: &str) -> Reverted {
+        let in_force = |work: &&Work| work.stage == Stage::InForce;
+        let lapsed = self.work.iter().filter(in_force);
+        self.gaps.extend(lapsed.flat_map(|work| work.undo.lapsed()));
         let owed = |intent: &&Intent| !self.over.contains(&intent.index);
         let intents = self.intents.iter().filter(owed);
         let journal = &mut self.journal;
@@ -454,7 +458,7 @@ impl Held {
         outcome.drifted.append(&mut self.drifted);
         self.guardian.release();
         // Only now: the way back does not wait for a look. Ended steps were looked at when they ended.
-        let in_force = self.work.iter().filter(|work| work.stage == Stage::InForce);
+        let in_force = self.work.iter().filter(in_force);
         self.gaps.extend(in_force.flat_map(|work| work.undo.gaps()));
         Reverted {
             drill: self.drill,

@@ -3,33 +3,58 @@
 //! It is the agent's child in a session of its own, and outlives it. It never edits a table while
 //! the agent lives: a dead agent's drill it reverts; an agent that is still there a second past the
 //! deadline, or past a halt, it kills first. It holds none of the agent's sockets (all are close-on-exec).
+//!
+//! A guardian that someone stops (SIGSTOP) is not missed: the agent's own ways out hold, and behind
+//! them the next start and `revert --all`, as if there were none.
 
-use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::boottime::Boottime;
 use crate::changes::Hands;
 use crate::halt::Halt;
 use crate::journal;
-use crate::kernel::process::ProcessHandle;
+use crate::kernel::hierarchies::{self, Stay};
+use crate::kernel::process::{ProcessHandle, set_oom_score};
+use crate::kernel::procfs;
 use crate::revert::take_over;
 
-const READY: u8 = b'r';
+mod home;
+pub use home::{Home, Protection};
+
 const READY_PATIENCE: Duration = Duration::from_secs(3);
 /// How long past the deadline, or past a halt, a living agent may still be at it.
 const GRACE: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(200);
+/// How long a killed agent may take to end before that is told, and how often it is told again.
+const DYING: Duration = Duration::from_secs(1);
+const TOLD_AGAIN: Duration = Duration::from_secs(60);
 /// An agent that lives but never journals gave up arming.
 const NO_JOURNAL_PATIENCE: Duration = Duration::from_secs(60);
+/// OOM_SCORE_ADJ_MIN of linux/oom.h: the kernel takes any other process.
+const OOM_NEVER: i32 = -1000;
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 /// How often a revert that did not come out clean is tried.
 const ATTEMPTS: u32 = 20;
+
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    #[arg(long, required_unless_present = "trial")]
+    pub journal: Option<PathBuf>,
+    #[arg(long, required_unless_present = "trial")]
+    pub agent_pid: Option<u32>,
+    /// Control groups to live in, one for each hierarchy
+    #[arg(long = "cgroup", value_name = "DIR")]
+    pub groups: Vec<PathBuf>,
+    /// Only says how it would be protected
+    #[arg(long)]
+    pub trial: bool,
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -46,33 +71,39 @@ pub struct Guardian {
 
 impl Guardian {
     /// Starts one and waits until it watches this process. It must exist before any permit does.
-    pub async fn start(journal: &Path) -> Result<Self, Error> {
+    pub async fn start(journal: &Path, home: &Home) -> Result<Self, Error> {
         let mut child = Command::new("/proc/self/exe")
             .arg("guardian")
             .arg("--journal")
             .arg(journal)
             .arg("--agent-pid")
             .arg(std::process::id().to_string())
+            .args(home.arguments())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
             .map_err(Error::Start)?;
-        let mut pipe = child.stdout.take();
-        let mut word = [0_u8; 1];
+        let pipe = child.stdout.take().map(BufReader::new);
+        let mut line = String::new();
         let ready = async {
-            match &mut pipe {
-                Some(pipe) => pipe.read_exact(&mut word).await.is_ok(),
+            match pipe {
+                Some(mut pipe) => pipe.read_line(&mut line).await.is_ok(),
                 None => false,
             }
         };
         let ready = tokio::time::timeout(READY_PATIENCE, ready)
             .await
             .unwrap_or(false);
-        if ready && word[0] == READY {
-            return Ok(Self { child });
+        match Protection::read(&line).filter(|_| ready) {
+            Some(protection) => {
+                protection.log();
+                Ok(Self { child })
+            }
+            None => {
+                let _ = child.start_kill();
+                Err(Error::NotReady)
+            }
         }
-        let _ = child.start_kill();
-        Err(Error::NotReady)
     }
 
     /// Comes back when the guardian is gone, which it must not be while a drill is held.
@@ -90,17 +121,19 @@ impl Guardian {
 }
 
 /// The guardian's whole life. An answer says what was left on the host.
-pub fn run(journal: &Path, agent_pid: u32) -> Result<(), String> {
+pub fn run(options: &Options) -> Result<(), String> {
     detach()?;
+    let (_stays, protection) = protect(&options.groups);
+    let (Some(journal), Some(agent_pid), false) =
+        (&options.journal, options.agent_pid, options.trial)
+    else {
+        return protection.say();
+    };
     let agent = watch_agent(agent_pid)?;
     let state = journal.parent().and_then(Path::parent);
     let hands = state.map_or_else(Hands::open, Hands::of);
     let mut hands = hands.map_err(|error| error.to_string())?;
-    let mut ready = std::io::stdout();
-    ready
-        .write_all(&[READY])
-        .and_then(|()| ready.flush())
-        .map_err(|error| error.to_string())?;
+    protection.say()?;
     let started = Boottime::now();
     let halt = Halt::beside(journal);
     let mut halted: Option<Boottime> = None; // since when the file was seen
@@ -126,12 +159,16 @@ pub fn run(journal: &Path, agent_pid: u32) -> Result<(), String> {
         match contents.and_then(|contents| contents.over_by()) {
             Some(over_by) if past(over_by) => {
                 tracing::warn!("the agent is still at it past the deadline: killing it");
-                agent.as_ref().map_or(Ok(()), end)?;
+                agent
+                    .as_ref()
+                    .map_or(Ok(()), |agent| end(agent, agent_pid))?;
                 break "guardian: the agent hung past the deadline";
             }
             Some(_) if halted.is_some_and(past) => {
                 tracing::warn!("the agent is still at it although it is halted: killing it");
-                agent.as_ref().map_or(Ok(()), end)?;
+                agent
+                    .as_ref()
+                    .map_or(Ok(()), |agent| end(agent, agent_pid))?;
                 break "guardian: halt, and the agent hung";
             }
             None if started.plus(NO_JOURNAL_PATIENCE).passed() => return Ok(()),
@@ -173,7 +210,10 @@ fn watch_agent(pid: u32) -> Result<Option<ProcessHandle>, String> {
     }
 }
 
-fn end(agent: &ProcessHandle) -> Result<(), String> {
+/// Kills the agent and waits for its end. As long as it has not ended the journal's lock is its own, so
+/// there is nothing to do but to say so and to wait.
+fn end(agent: &ProcessHandle, pid: u32) -> Result<(), String> {
+    let mut tell = Boottime::now().plus(DYING);
     loop {
         agent
             .kill()
@@ -184,7 +224,52 @@ fn end(agent: &ProcessHandle) -> Result<(), String> {
         {
             return Ok(());
         }
+        if tell.passed() {
+            tracing::error!("{}", undying(pid));
+            tell = Boottime::now().plus(TOLD_AGAIN);
+        }
     }
+}
+
+fn undying(pid: u32) -> String {
+    let state = procfs::stat(pid).ok().flatten();
+    let state = state.map_or('?', |stat| stat.state);
+    let why = match hierarchies::frozen_in(pid) {
+        Some(group) => format!(
+            "it is frozen in {0}; write THAWED to {0}/freezer.state",
+            group.display()
+        ),
+        None => "the kernel waits for something, as a disk, on its behalf".to_owned(),
+    };
+    format!(
+        "agent {pid} was killed but does not end (state {state}): {why}. Until it ends it holds the \
+         lock of its journal, and nothing is reverted but what the kernel ends by itself; the \
+         guardian keeps trying"
+    )
+}
+
+/// Away from what may befall the agent, as far as it goes here.
+fn protect(groups: &[PathBuf]) -> (Vec<Stay>, Protection) {
+    let mut stays = Vec::new();
+    let mut missing = Vec::new();
+    for group in groups {
+        match Stay::enter(group) {
+            Ok(stay) => stays.push(stay),
+            Err(cause) => missing.push(format!("{}: {cause}", group.display())),
+        }
+    }
+    let cgroup = match (groups.is_empty(), missing.is_empty()) {
+        (true, _) => Some(
+            "it lives in the agent's own: give the agent --guardian-cgroup, or let systemd run it \
+             with DelegateSubgroup=agent"
+                .to_owned(),
+        ),
+        (false, false) => Some(missing.join("; ")),
+        (false, true) => None,
+    };
+    let oom = set_oom_score(OOM_NEVER).err();
+    let oom = oom.map(|cause| format!("oom_score_adj {OOM_NEVER}: {cause}"));
+    (stays, Protection { cgroup, oom })
 }
 
 fn revert(journal: &Path, hands: &mut Hands, cause: &str) -> Result<(), String> {

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::kernel::process::end_with_parent;
+use crate::kernel::process::{end_with_parent, set_oom_score};
 
 /// What it says when it will end with its parent.
 pub const READY: u8 = b'r';
@@ -12,6 +12,9 @@ pub struct Options {
     /// Which change it belongs to; whoever reverts finds it by this
     #[arg(long)]
     pub name: String,
+    /// Whose change it is: the folder of that agent's journals
+    #[arg(long)]
+    pub journals: std::path::PathBuf,
     /// The agent that started it
     #[arg(long)]
     pub parent: u32,
@@ -32,11 +35,10 @@ pub fn run(options: &Options) -> Result<(), String> {
     if u32::try_from(nix::unistd::getppid().as_raw()) != Ok(options.parent) {
         return Err("the agent is gone".to_owned());
     }
-    let mut parent = std::io::stdout();
-    parent
-        .write_all(&[READY])
-        .and_then(|()| parent.flush())
-        .map_err(|error| error.to_string())?;
+    // The first to go when memory runs out, before the agent and before whoever works here.
+    if let Err(error) = set_oom_score(1000) {
+        eprintln!("helper: cannot offer itself to the OOM killer: {error}");
+    }
     match options.work {
         Work::BurnCpu { threads } => {
             for _ in 0..threads {
@@ -48,19 +50,27 @@ pub fn run(options: &Options) -> Result<(), String> {
                     })
                     .map_err(|error| format!("cannot start a thread: {error}"))?;
             }
-            stay()
+            ready()?;
         }
         Work::HoldMemory { bytes } => {
             let length = usize::try_from(bytes).map_err(|error| error.to_string())?;
             let mut held = Vec::new();
             held.try_reserve_exact(length)
                 .map_err(|error| format!("cannot have {bytes} bytes: {error}"))?;
+            ready()?; // the rest takes as long as the machine takes to give it
             // Written, and not with zeros, so that the kernel must really give it.
             held.resize(length, 0x5a_u8);
             std::hint::black_box(&held);
-            stay()
+            stay();
         }
     }
+    stay()
+}
+
+fn ready() -> Result<(), String> {
+    let mut parent = std::io::stdout();
+    let said = parent.write_all(&[READY]).and_then(|()| parent.flush());
+    said.map_err(|error| error.to_string())
 }
 
 fn stay() -> ! {

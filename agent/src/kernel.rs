@@ -6,6 +6,7 @@ pub mod devices;
 pub mod echo;
 pub mod files;
 pub mod filesystem;
+pub mod hierarchies;
 pub mod links;
 pub mod namespaces;
 pub mod netlink;

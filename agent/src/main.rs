@@ -20,12 +20,7 @@ enum Command {
     Run(serve::Options),
     /// Watch over an agent (started by the agent itself)
     #[command(hide = true)]
-    Guardian {
-        #[arg(long)]
-        journal: PathBuf,
-        #[arg(long)]
-        agent_pid: u32,
-    },
+    Guardian(guardian::Options),
     /// Use something up (started by the agent itself)
     #[command(hide = true)]
     Helper(helper::Options),
@@ -67,7 +62,7 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(INTERNAL, &error),
         },
-        Command::Guardian { journal, agent_pid } => match guardian::run(&journal, agent_pid) {
+        Command::Guardian(options) => match guardian::run(&options) {
             Ok(()) => ExitCode::SUCCESS,
             Err(left) => fail(RESIDUE, &format!("guardian: {left}")),
         },

@@ -10,7 +10,7 @@ use crate::boottime::{Boottime, boot_id, sleep_until};
 use crate::canary::Proof;
 use crate::changes::Hands;
 use crate::drill::{self, Armed, Drill, Firing, Order, describe};
-use crate::guardian::Guardian;
+use crate::guardian::{Guardian, Home};
 use crate::guards::{Identity, is_word};
 use crate::halt::Halt;
 use crate::journal;
@@ -58,6 +58,7 @@ pub struct Owner {
     port: u16,
     state: PathBuf,
     hands: Hands,
+    home: Home,
     slot: Slot,
     /// The last drill that ended since this process began.
     last: Option<Last>,
@@ -76,6 +77,7 @@ impl Owner {
         state: PathBuf,
         mut hands: Hands,
         found: Outcome,
+        home: Home,
     ) -> (Handle, impl Future<Output = ()>) {
         if !found.clean() {
             tracing::warn!(residue = ?found.told(), "residue at start");
@@ -117,6 +119,7 @@ impl Owner {
             port,
             state,
             hands,
+            home,
             slot: Slot::Empty,
             last: None,
             halt,
@@ -236,7 +239,7 @@ impl Owner {
             }
             .into());
         }
-        let guardian = Guardian::start(&path).await?;
+        let guardian = Guardian::start(&path, &self.home).await?;
         let armed = Armed::arm(
             order,
             &self.me,
@@ -375,6 +378,7 @@ impl Owner {
             Slot::Firing(firing) => firing.revert(&mut self.hands, cause),
             Slot::Empty => return Outcome::default(),
         };
+        self.home.tidy();
         let at = Boottime::now();
         let residue = over.outcome.told();
         self.publish(

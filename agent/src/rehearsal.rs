@@ -14,7 +14,7 @@ use wire::Claim;
 use crate::boottime::{Boottime, sleep_until};
 use crate::changes::Hands;
 use crate::drill::{Armed, Order, Reverted};
-use crate::guardian::Guardian;
+use crate::guardian::{Guardian, Home};
 use crate::guards::Identity;
 use crate::halt::Halt;
 use crate::journal;
@@ -40,6 +40,9 @@ pub struct Options {
     /// Nobody renews it
     #[arg(long, default_value = "10s")]
     pub lease: humantime::Duration,
+    /// Control group for the guardian, made if it is missing; once for each hierarchy
+    #[arg(long, value_name = "DIR")]
+    pub guardian_cgroup: Vec<PathBuf>,
     /// Whose way to the agent's port a cut leaves open
     #[arg(long, default_value = "192.0.2.1")]
     pub operator: IpAddr,
@@ -60,7 +63,8 @@ pub async fn run(options: Options) -> Result<bool, String> {
     let mut hands = Hands::of(&options.state_dir).map_err(|error| error.to_string())?;
     let directory = journal::directory(&options.state_dir);
     let path = journal::path_of(&directory, &options.drill);
-    let guardian = Guardian::start(&path)
+    let home = Home::of(options.guardian_cgroup.clone());
+    let guardian = Guardian::start(&path, &home)
         .await
         .map_err(|error| error.to_string())?;
     let armed = Armed::arm(order, &me, PORT, &directory, guardian, &mut hands)

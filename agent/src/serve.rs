@@ -14,6 +14,7 @@ use tonic::transport::{Certificate, Identity as TlsIdentity, Server, ServerTlsCo
 use wire::agent_server::AgentServer;
 
 use crate::changes::Hands;
+use crate::guardian::Home;
 use crate::guards::Identity;
 use crate::kernel::process::forbid_core_dumps;
 use crate::owner::Owner;
@@ -45,6 +46,10 @@ pub struct Options {
     /// Where journals are kept; must survive a reboot
     #[arg(long, value_name = "DIR", default_value = STATE_DIR)]
     pub state_dir: PathBuf,
+    /// Control group for the guardians, made if it is missing and removed when it is empty; once for each
+    /// hierarchy. Without one: `guardian` beside the agent's own, if that is named `agent` (v2)
+    #[arg(long, value_name = "DIR")]
+    pub guardian_cgroup: Vec<PathBuf>,
     /// What conductors may do here; without it everything but plan and status is refused
     #[arg(long, value_name = "FILE")]
     pub policy: PathBuf,
@@ -109,9 +114,11 @@ pub async fn run(options: Options) -> Result<(), Error> {
     };
     let port = options.listen.port();
     let state = options.state_dir.clone();
-    let (owner, task) = Owner::begin(me.clone(), port, state, hands, found);
+    let home = Home::of(options.guardian_cgroup.clone());
+    let protection = home.tried();
+    let (owner, task) = Owner::begin(me.clone(), port, state, hands, found, home);
     let mut task = tokio::spawn(task);
-    let service = Service::new(me, options.policy.clone(), owner.clone());
+    let service = Service::new(me, options.policy.clone(), owner.clone(), protection);
     let listener = tokio::select! {
         listener = listen(options.listen) => listener?,
         _ = terminate.recv() => return Ok(()),

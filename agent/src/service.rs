@@ -20,6 +20,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use crate::boottime::{Boottime, boot_id};
 use crate::datapath::{self, Watcher};
 use crate::drill::{Error as DrillError, Order};
+use crate::guardian::Protection;
 use crate::guards::{self, Identity};
 use crate::owner::{Handle, Refusal, Request as Ask, Reverted};
 use crate::policy::{self, Policy};
@@ -37,13 +38,13 @@ pub struct Service {
 }
 
 impl Service {
-    pub fn new(me: Identity, policy_file: PathBuf, owner: Handle) -> Self {
+    pub fn new(me: Identity, policy_file: PathBuf, owner: Handle, protection: Protection) -> Self {
         let service = Self {
             me,
             policy_file,
             last_policy: Mutex::new(None),
             owner,
-            datapath: Watcher::begin(),
+            datapath: Watcher::begin(protection),
         };
         let _ = service.read_policy();
         service

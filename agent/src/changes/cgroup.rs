@@ -10,6 +10,7 @@ use super::{Error, Hands, Place, Reversible};
 use crate::journal::Permit;
 use crate::kernel::cgroups::Folder;
 use crate::kernel::nft::Gate;
+use crate::kernel::procfs;
 
 /// The kernel takes no shorter quota, microseconds.
 const QUOTA_LEAST: u64 = 1_000;
@@ -48,14 +49,24 @@ impl Reversible for CgroupLimit {
             what: self.summary(),
             why,
         })?;
-        if settings
-            .iter()
-            .all(|setting| setting.set == setting.captured)
-        {
-            return Err(Error::Refused {
-                what: self.summary(),
-                why: "it has exactly that already, so nothing would be changed".to_owned(),
-            });
+        let refuse = |why: String| Error::Refused {
+            what: self.summary(),
+            why,
+        };
+        if let Some(why) = not_less(&settings) {
+            return Err(refuse(why));
+        }
+        if let Limit::Io { major, minor, .. } = self.limit {
+            is_a_disk(major, minor).map_err(refuse)?;
+        }
+        let members = group.members().map_err(|cause| Error::Capture {
+            what: format!("see who is in {}", self.path),
+            cause: cause.into(),
+        })?;
+        if let Some(pid) = members.into_iter().find(|pid| procfs::is_ours(*pid)) {
+            return Err(refuse(format!(
+                "process {pid} in it is this agent or its guardian, which must be able to end the fault"
+            )));
         }
         Ok(Undo { group, settings })
     }
@@ -99,49 +110,94 @@ impl Reversible for CgroupLimit {
 
     fn undo(undo: &Undo, _: &mut Hands, permit: &Permit) -> Result<Vec<String>, Error> {
         let mut drifted = Vec::new();
+        let mut failed = None;
         for setting in undo.settings.iter().rev() {
-            // Whatever was limited ended with the group.
-            if !undo.group.is_there() {
-                return Ok(drifted);
-            }
             let path = undo.group.path().join(&setting.file);
-            let back = |cause: io::Error| Error::Back {
-                what: format!("write {} back to {}", setting.captured, path.display()),
-                cause: cause.into(),
-                now: format!("it may still be {}", setting.set),
-                next: NEXT,
-            };
-            let now = setting.read(&undo.group).map_err(back)?;
-            if now == setting.captured {
-                continue;
-            }
-            if now != setting.set {
-                drifted.push(format!(
-                    "{} is {now}, neither {} as captured nor {} as changed",
-                    path.display(),
-                    setting.captured,
-                    setting.set
-                ));
-                continue;
-            }
-            let written = setting.write(&undo.group, &setting.captured, permit);
-            written.map_err(back)?;
-            let seen = setting.read(&undo.group).map_err(back)?;
-            if seen != setting.captured {
-                return Err(back(io::Error::other(format!("the kernel has {seen}"))));
+            match setting.put_back(&undo.group, permit) {
+                Ok(other) => drifted.extend(other.map(|now| {
+                    format!(
+                        "{} is {now}, neither {} as captured nor {} as changed",
+                        path.display(),
+                        setting.captured,
+                        setting.set
+                    )
+                })),
+                // Whatever was limited ended with the group.
+                Err(_) if !undo.group.is_there() => return Ok(drifted),
+                Err(cause) => {
+                    failed.get_or_insert_with(|| Error::Back {
+                        what: format!("write {} back to {}", setting.captured, path.display()),
+                        cause: cause.into(),
+                        now: format!("it may still be {}", setting.set),
+                        next: NEXT,
+                    });
+                }
             }
         }
-        Ok(drifted)
+        failed.map_or(Ok(drifted), Err)
+    }
+
+    fn lapsed(undo: &Undo) -> Vec<String> {
+        let path = undo.group.path().display();
+        if !undo.group.is_there() {
+            return vec![format!("{path} was removed early, and the limit with it")];
+        }
+        let early = |setting: &&Setting| {
+            let now = setting.read(&undo.group);
+            now.is_ok_and(|now| now == setting.captured && now != setting.set)
+        };
+        let early = undo.settings.iter().filter(early);
+        early
+            .map(|setting| format!("{path}/{} was put back early", setting.file))
+            .collect()
     }
 }
 
 impl Setting {
+    /// The numbers of a value, with the greatest of all for what has no limit.
+    fn amounts(&self, value: &str) -> Vec<u64> {
+        let unlimited = match self.file.as_str() {
+            "cpu.cfs_quota_us" => "-1",
+            file if file.starts_with("blkio.") => "0",
+            _ => "max",
+        };
+        let number = |word: &str| word.parse().unwrap_or(u64::MAX);
+        let words = value.split(' ');
+        let words = words.map(|word| word.split_once('=').map_or(word, |(_, amount)| amount));
+        words
+            .map(|word| {
+                if word == unlimited {
+                    u64::MAX
+                } else {
+                    number(word)
+                }
+            })
+            .collect()
+    }
+
     fn read(&self, group: &Folder) -> io::Result<String> {
         let text = group.read(&self.file)?;
         Ok(match &self.device {
             None => text,
             Some(device) => of_device(&text, device, self.file == "io.max"),
         })
+    }
+
+    /// The answer is the value of now, if it is not ours to put back.
+    fn put_back(&self, group: &Folder, permit: &Permit) -> io::Result<Option<String>> {
+        let now = self.read(group)?;
+        if now == self.captured {
+            return Ok(None);
+        }
+        if now != self.set {
+            return Ok(Some(now));
+        }
+        self.write(group, &self.captured, permit)?;
+        let seen = self.read(group)?;
+        match seen == self.captured {
+            true => Ok(None),
+            false => Err(io::Error::other(format!("the kernel has {seen}"))),
+        }
     }
 
     fn write(&self, group: &Folder, value: &str, permit: &Permit) -> io::Result<()> {
@@ -167,6 +223,37 @@ fn of_device(text: &str, device: &str, v2: bool) -> String {
         format!("{key}{}", found.unwrap_or("max"))
     };
     format!("{} {}", value("rbps="), value("wbps="))
+}
+
+/// Why a limit would take nothing away: the group must get less than it had, of each and in all.
+fn not_less(settings: &[Setting]) -> Option<String> {
+    let mut less = false;
+    for setting in settings {
+        let (captured, set) = (
+            setting.amounts(&setting.captured),
+            setting.amounts(&setting.set),
+        );
+        if set
+            .iter()
+            .zip(&captured)
+            .any(|(set, captured)| set > captured)
+        {
+            let (file, captured) = (&setting.file, &setting.captured);
+            return Some(format!("it has less already: {file} is {captured}"));
+        }
+        less |= set != captured;
+    }
+    (!less).then(|| "it has exactly that already, so nothing would be changed".to_owned())
+}
+
+/// blkio and io.max know whole disks only.
+fn is_a_disk(major: u32, minor: u32) -> Result<(), String> {
+    let device = Path::new("/sys/dev/block").join(format!("{major}:{minor}"));
+    match (device.exists(), device.join("partition").exists()) {
+        (false, _) => Err(format!("there is no block device {major}:{minor}")),
+        (_, true) => Err(format!("{major}:{minor} is a partition; name its disk")),
+        _ => Ok(()),
+    }
 }
 
 /// What is to be written where, with the values of now.
@@ -220,6 +307,9 @@ fn io_settings(
     read_bps: Option<u64>,
     write_bps: Option<u64>,
 ) -> Result<Vec<Setting>, String> {
+    if read_bps == Some(0) || write_bps == Some(0) {
+        return Err("0 bytes/s is no rate: v1 takes it for no limit at all".to_owned());
+    }
     let setting = |file: &str, set: &dyn Fn(&str) -> String| -> Result<Setting, String> {
         let text = group
             .read(file)
@@ -306,6 +396,32 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_takes_something_away() {
+        let why = |file: &str, captured: &str, set: &str| {
+            not_less(&[Setting {
+                file: file.to_owned(),
+                device: None,
+                captured: captured.to_owned(),
+                set: set.to_owned(),
+            }])
+            .unwrap_or_default()
+        };
+        for (file, captured, set) in [
+            ("cpu.max", "max 100000", "25000 100000"),
+            ("cpu.cfs_quota_us", "-1", "25000"),
+            ("memory.high", "max", "4096"),
+            ("memory.limit_in_bytes", "9223372036854771712", "4096"),
+            ("io.max", "rbps=max wbps=9", "rbps=max wbps=8"),
+            ("blkio.throttle.read_bps_device", "0", "8"),
+        ] {
+            assert_eq!(why(file, captured, set), "", "{file}");
+            assert!(why(file, set, captured).contains("less already"), "{file}");
+            assert!(why(file, set, set).contains("exactly"), "{file}");
+        }
+        assert!(is_a_disk(4095, 77).unwrap_err().contains("no block device"));
+    }
+
+    #[test]
     fn of_a_devices_line_only_the_rates_are_ours() {
         let io = Limit::Io {
             major: 8,
@@ -321,6 +437,17 @@ mod tests {
         );
         let set = asked(&[("io.max", "")], io.clone()).unwrap();
         assert_eq!(set[0][1], "rbps=max wbps=max");
+        let none = Limit::Io {
+            major: 8,
+            minor: 0,
+            read_bps: Some(0),
+            write_bps: None,
+        };
+        assert!(
+            asked(&[("io.max", "")], none)
+                .unwrap_err()
+                .contains("no rate")
+        );
         let v1 = [
             ("blkio.throttle.read_bps_device", "8:0 5"),
             ("blkio.throttle.write_bps_device", ""),

@@ -1,7 +1,8 @@
 //! Processes that stand still or are killed: the freezer of a control group, or signals.
 //!
 //! A stopped process (SIGSTOP) is seen by its parent, which is told by SIGCHLD: a shell takes the
-//! terminal back, a supervisor may restart it. The freezer tells nobody.
+//! terminal back, a supervisor may restart it. The freezer tells nobody. What waits for a disk, or
+//! stands still in a v1 freezer, takes neither SIGSTOP nor SIGKILL before it goes on.
 
 use std::io;
 use std::path::Path;
@@ -17,26 +18,23 @@ use crate::kernel::nft::Gate;
 use crate::kernel::process::ProcessHandle;
 use crate::kernel::procfs::{self, Pinned};
 
+mod freezer;
+pub use freezer::Freezer;
+
 /// How long a process may take to stop, to go on or to end after it was told.
 const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_micros(200);
 const NEXT: &str = "look at it with `ps`, then run `cellwall-agent revert --all`";
 
-/// Whom the change meets. A killed process has no way back; its record says what was done.
+/// Whom the change meets. What is killed has no way back; its record says what was done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Undo {
     Stopped(Vec<Pinned>),
     Frozen(Freezer),
     Killed(Vec<Pinned>),
-}
-
-/// The freezer of a control group.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Freezer {
-    group: Folder,
-    v2: bool,
+    /// Whoever is in the group when the change is made.
+    Emptied(Folder),
 }
 
 impl Reversible for ProcessChange {
@@ -51,30 +49,34 @@ impl Reversible for ProcessChange {
             what: self.summary(),
             why,
         };
-        let (pids, group) = match &self.processes {
-            Processes::Pids(pids) => (pids.clone(), None),
+        match &self.processes {
+            Processes::Pids(pids) => {
+                let mut pids = pids.clone();
+                pids.sort_unstable();
+                pids.dedup();
+                let pinned = pin(&pids, self.act).map_err(refuse)?;
+                Ok(match self.act {
+                    ProcessAct::Freeze => Undo::Stopped(pinned),
+                    ProcessAct::Kill => Undo::Killed(pinned),
+                })
+            }
             Processes::Cgroup(path) => {
                 let group = Folder::open(Path::new(path)).map_err(capture)?;
-                (group.members().map_err(capture)?, Some(group))
-            }
-        };
-        if let Some(why) = pids.iter().find_map(|pid| never(*pid)) {
-            return Err(refuse(why));
-        }
-        match (self.act, group) {
-            (ProcessAct::Freeze, Some(group)) => {
+                let members = group.members().map_err(capture)?;
+                if let Some(why) = members.iter().find_map(|pid| never(*pid)) {
+                    return Err(refuse(why));
+                }
+                if self.act == ProcessAct::Kill {
+                    return match members.is_empty() {
+                        true => Err(refuse("there is no process".to_owned())),
+                        false => Ok(Undo::Emptied(group)),
+                    };
+                }
                 let freezer = Freezer::of(group).map_err(capture)?;
                 match freezer.is_frozen().map_err(capture)? {
                     true => Err(refuse("it is frozen already".to_owned())),
                     false => Ok(Undo::Frozen(freezer)),
                 }
-            }
-            (act, _) => {
-                let pinned = pin(&pids, act).map_err(refuse)?;
-                Ok(match act {
-                    ProcessAct::Freeze => Undo::Stopped(pinned),
-                    ProcessAct::Kill => Undo::Killed(pinned),
-                })
             }
         }
     }
@@ -84,35 +86,23 @@ impl Reversible for ProcessChange {
             what: format!("have it so that {}", self.summary()),
             cause: cause.into(),
         };
+        if let Some(why) = changed_since_arm(undo).map_err(act)? {
+            return Err(Error::NotApplied {
+                what: self.summary(),
+                why,
+            });
+        }
         match undo {
-            Undo::Frozen(freezer) => {
-                // Whoever has frozen it since must not have it thawed by us.
-                let looked = freezer.is_frozen().map_err(act)?;
-                if looked || !freezer.group.is_there() {
-                    return Err(Error::NotApplied {
-                        what: self.summary(),
-                        why: "the group is gone or frozen since arm".to_owned(),
-                    });
-                }
-                freezer.set(true, permit).map_err(act)
-            }
-            Undo::Stopped(processes) => processes.iter().try_for_each(|process| {
-                let Some(handle) = ProcessHandle::pinned(*process).map_err(act)? else {
-                    return Ok(()); // it has ended
-                };
-                handle.stop(permit).map_err(act)?;
-                until(|| all_threads(*process, |stopped| stopped)).map_err(act)
-            }),
-            Undo::Killed(processes) => processes.iter().try_for_each(|process| {
-                let Some(handle) = ProcessHandle::pinned(*process).map_err(act)? else {
-                    return Ok(());
-                };
-                handle.kill().map_err(act)?;
-                match handle.ended_within(PATIENCE).map_err(act)? {
-                    true => Ok(()),
-                    false => Err(act(io::ErrorKind::TimedOut.into())),
-                }
-            }),
+            Undo::Frozen(freezer) => freezer.freeze(permit).map_err(act),
+            Undo::Stopped(processes) => processes
+                .iter()
+                .try_for_each(|process| stop(*process, permit))
+                .map_err(act),
+            Undo::Killed(processes) => processes
+                .iter()
+                .try_for_each(|process| kill(*process))
+                .map_err(act),
+            Undo::Emptied(group) => empty(group, permit).map_err(act),
         }
     }
 
@@ -124,43 +114,130 @@ impl Reversible for ProcessChange {
             next: NEXT,
         };
         match undo {
-            Undo::Frozen(freezer) => {
-                let what = || format!("thaw {}", freezer.group.path().display());
-                // A group that is gone had no process any more, and one of its name is another's.
-                if freezer.group.is_there()
-                    && freezer.is_frozen().map_err(|cause| back(what(), cause))?
-                {
-                    let thawed = freezer.set(false, permit);
-                    thawed.map_err(|cause| back(what(), cause))?;
-                }
-            }
+            Undo::Frozen(freezer) => freezer
+                .thaw(permit)
+                .map(|drifted| drifted.into_iter().collect())
+                .map_err(|cause| back(format!("thaw {}", freezer.path().display()), cause)),
             Undo::Stopped(processes) => {
+                let mut failed = None;
                 for process in processes {
-                    go_on(*process, permit).map_err(|cause| {
-                        back(format!("let process {} go on", process.pid), cause)
-                    })?;
+                    if let Err(cause) = go_on(*process, permit) {
+                        let what = format!("let process {} go on", process.pid);
+                        failed.get_or_insert_with(|| back(what, cause));
+                    }
+                }
+                failed.map_or_else(|| Ok(Vec::new()), Err)
+            }
+            Undo::Killed(_) | Undo::Emptied(_) => Ok(Vec::new()),
+        }
+    }
+
+    fn lapsed(undo: &Undo) -> Vec<String> {
+        match undo {
+            Undo::Stopped(processes) => processes
+                .iter()
+                .filter(|process| !stands_still(**process))
+                .map(|process| format!("process {} has ended or went on early", process.pid))
+                .collect(),
+            Undo::Frozen(freezer) if !freezer.is_frozen_by_itself().unwrap_or(false) => {
+                let path = freezer.path().display();
+                vec![format!("{path} was removed or thawed early")]
+            }
+            Undo::Frozen(_) | Undo::Killed(_) | Undo::Emptied(_) => Vec::new(),
+        }
+    }
+}
+
+/// Why it must not be done any more. Looked at for all before anything is done to one: whoever has
+/// stopped or frozen something since must not have it undone by us.
+fn changed_since_arm(undo: &Undo) -> io::Result<Option<String>> {
+    let group = match undo {
+        Undo::Stopped(processes) => {
+            let mut alive = 0;
+            for process in processes {
+                if ProcessHandle::pinned(*process)?.is_some() {
+                    alive += 1;
+                    if procfs::stop_is_pending(process.pid)? || stands_still(*process) {
+                        let pid = process.pid;
+                        return Ok(Some(format!("process {pid} was stopped since arm")));
+                    }
                 }
             }
-            Undo::Killed(_) => {}
+            let none = alive == 0;
+            return Ok(none.then(|| "none of them is there any more".to_owned()));
         }
-        Ok(Vec::new())
+        Undo::Killed(_) => return Ok(None),
+        Undo::Emptied(group) => group,
+        Undo::Frozen(freezer) => {
+            if freezer.group().is_there() && freezer.is_frozen()? {
+                return Ok(Some("the group was frozen since arm".to_owned()));
+            }
+            freezer.group()
+        }
+    };
+    if !group.is_there() {
+        return Ok(Some("the group is gone since arm".to_owned()));
     }
+    Ok(group.members()?.into_iter().find_map(never))
+}
+
+fn stop(process: Pinned, permit: &Permit) -> io::Result<()> {
+    let Some(handle) = ProcessHandle::pinned(process)? else {
+        return Ok(()); // it has ended
+    };
+    handle.stop(permit)?;
+    until(|| all_threads(process, |stopped| stopped))
 }
 
 fn go_on(process: Pinned, permit: &Permit) -> io::Result<()> {
     let Some(handle) = ProcessHandle::pinned(process)? else {
         return Ok(());
     };
-    let stopped = procfs::threads(process.pid)?;
-    if stopped.iter().any(procfs::Stat::is_stopped) {
+    // In this order; see `stop_is_pending`.
+    if procfs::stop_is_pending(process.pid)? || stands_still(process) {
         handle.go_on(permit)?;
-        until(|| all_threads(process, |stopped| !stopped))?;
+        until(|| {
+            let pending = procfs::stop_is_pending(process.pid)?;
+            Ok(!pending && all_threads(process, |stopped| !stopped)?)
+        })?;
     }
     Ok(())
 }
 
+fn kill(process: Pinned) -> io::Result<()> {
+    let Some(handle) = ProcessHandle::pinned(process)? else {
+        return Ok(());
+    };
+    handle.kill()?;
+    match handle.ended_within(PATIENCE)? {
+        true => Ok(()),
+        false => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+/// Kills whoever is in the group, and whoever is born into it meanwhile.
+fn empty(group: &Folder, permit: &Permit) -> io::Result<()> {
+    let at_once = group.has("cgroup.kill");
+    if at_once {
+        group.write("cgroup.kill", "1", permit)?;
+    }
+    until(|| {
+        let pids = group.members()?;
+        if !at_once {
+            let open = |pid: &u32| Some((*pid, ProcessHandle::open(*pid).ok()?));
+            let handles: Vec<_> = pids.iter().filter_map(open).collect();
+            // A number that has changed hands before its handle was opened is not in the group now.
+            let still = group.members()?;
+            for (_, handle) in handles.iter().filter(|(pid, _)| still.contains(pid)) {
+                handle.kill()?;
+            }
+        }
+        Ok(pids.is_empty())
+    })
+}
+
 /// Why a process is never touched: what would bring it back must not stand still itself.
-fn never(pid: u32) -> Option<String> {
+pub(super) fn never(pid: u32) -> Option<String> {
     if pid == 1 {
         return Some("process 1 is among them, and nothing would end its children".to_owned());
     }
@@ -176,21 +253,48 @@ fn pin(pids: &[u32], act: ProcessAct) -> Result<Vec<Pinned>, String> {
     if pids.is_empty() {
         return Err("there is no process".to_owned());
     }
-    let pin = |pid: &u32| {
-        let stat = procfs::stat(*pid).map_err(|cause| format!("process {pid}: {cause}"))?;
-        let stat = stat.ok_or_else(|| format!("there is no process {pid}"))?;
-        if stat.is_kernel_thread {
-            return Err(format!("process {pid} is the kernel's own"));
-        }
-        if act == ProcessAct::Freeze && stat.is_stopped() {
+    pids.iter().map(|pid| pin_one(*pid, act)).collect()
+}
+
+fn pin_one(pid: u32, act: ProcessAct) -> Result<Pinned, String> {
+    let failed = |cause: io::Error| format!("process {pid}: {cause}");
+    if let Some(why) = never(pid) {
+        return Err(why);
+    }
+    let stat = procfs::stat(pid).map_err(failed)?;
+    let stat = stat.ok_or_else(|| format!("there is no process {pid}"))?;
+    if let Some(process) = procfs::process_of_thread(pid).map_err(failed)? {
+        return Err(format!("{pid} is a thread of process {process}"));
+    }
+    if stat.is_kernel_thread {
+        return Err(format!("process {pid} is the kernel's own"));
+    }
+    if stat.is_dead() {
+        return Err(format!("process {pid} has ended already"));
+    }
+    if act == ProcessAct::Freeze {
+        if stat.is_stopped() || procfs::stop_is_pending(pid).map_err(failed)? {
             return Err(format!("process {pid} is stopped already"));
         }
-        Ok(Pinned {
-            pid: *pid,
-            started: stat.started,
-        })
-    };
-    pids.iter().map(pin).collect()
+        if let Some(tracer) = procfs::tracer(pid).map_err(failed)? {
+            return Err(format!(
+                "process {pid} is traced by {tracer}, which decides when it goes on"
+            ));
+        }
+    }
+    Ok(Pinned {
+        pid,
+        started: stat.started,
+    })
+}
+
+/// Whether this very process is there and one of its threads is stopped.
+fn stands_still(process: Pinned) -> bool {
+    let same = procfs::stat(process.pid).is_ok_and(|stat| {
+        stat.is_some_and(|stat| stat.started == process.started && !stat.is_dead())
+    });
+    let threads = procfs::threads(process.pid).unwrap_or_default();
+    same && threads.iter().any(procfs::Stat::is_stopped)
 }
 
 /// Whether every thread is stopped, or none is; a process that has ended satisfies both.
@@ -213,44 +317,4 @@ fn until(mut done: impl FnMut() -> io::Result<bool>) -> io::Result<()> {
         std::thread::sleep(PAUSE);
     }
     Ok(())
-}
-
-impl Freezer {
-    fn of(group: Folder) -> io::Result<Self> {
-        let v2 = group.has("cgroup.freeze");
-        if !v2 && !group.has("freezer.state") {
-            return Err(io::Error::other(
-                "the group has no freezer: of v1, name its folder in the freezer hierarchy",
-            ));
-        }
-        Ok(Self { group, v2 })
-    }
-
-    /// Whether anything stands still in it or is about to, by its own doing or from above.
-    fn is_frozen(&self) -> io::Result<bool> {
-        if self.v2 {
-            let events = self.group.read("cgroup.events")?;
-            let frozen = events.lines().any(|line| line == "frozen 1");
-            return Ok(frozen || self.group.read("cgroup.freeze")? == "1");
-        }
-        Ok(self.group.read("freezer.state")? != "THAWED")
-    }
-
-    /// Returns when the kernel says that it is so.
-    fn set(&self, frozen: bool, permit: &Permit) -> io::Result<()> {
-        let (file, value, told, word) = match (self.v2, frozen) {
-            (true, true) => ("cgroup.freeze", "1", "cgroup.events", "frozen 1"),
-            (true, false) => ("cgroup.freeze", "0", "cgroup.events", "frozen 0"),
-            (false, true) => ("freezer.state", "FROZEN", "freezer.state", "FROZEN"),
-            (false, false) => ("freezer.state", "THAWED", "freezer.state", "THAWED"),
-        };
-        self.group.write(file, value, permit)?;
-        until(|| {
-            let said = self.group.read(told)?.lines().any(|line| line == word);
-            // The kernel does not count an empty group as frozen.
-            let empty =
-                self.v2 && frozen && self.group.read("cgroup.events")?.contains("populated 0");
-            Ok(said || empty)
-        })
-    }
 }

@@ -1,10 +1,12 @@
 //! Control groups of both versions: one folder, pinned, and the files in it.
 
-use std::fs::OpenOptions;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Access, AtFlags, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::journal::Permit;
@@ -39,40 +41,60 @@ impl Folder {
 
     /// Whether the group is still there, and still the same.
     pub fn is_there(&self) -> bool {
-        let same =
-            |there: std::fs::Metadata| (there.dev(), there.ino()) == (self.device, self.inode);
-        self.path.symlink_metadata().is_ok_and(same)
+        self.handle().is_ok()
+    }
+
+    /// The group itself, so that nothing is read or written in one that has taken its name.
+    fn handle(&self) -> io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(&self.path, flags, Mode::empty())?;
+        let seen = rustix::fs::fstat(&folder)?;
+        match (seen.st_dev, seen.st_ino) == (self.device, self.inode) {
+            true => Ok(folder),
+            false => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn file(&self, name: &str, flags: OFlags) -> io::Result<File> {
+        let file = rustix::fs::openat(self.handle()?, name, flags | OFlags::CLOEXEC, Mode::empty());
+        Ok(file?.into())
     }
 
     pub fn has(&self, file: &str) -> bool {
-        self.path.join(file).exists()
+        let found = |folder| rustix::fs::accessat(folder, file, Access::EXISTS, AtFlags::empty());
+        self.handle().is_ok_and(|folder| found(folder).is_ok())
     }
 
     /// Without the line end.
     pub fn read(&self, file: &str) -> io::Result<String> {
-        let text = std::fs::read_to_string(self.path.join(file))?;
+        let mut text = String::new();
+        self.file(file, OFlags::RDONLY)?.read_to_string(&mut text)?;
         Ok(text.trim_end().to_owned())
     }
 
     /// In one system call, which the kernel takes whole or not at all.
     pub fn write(&self, file: &str, value: &str, _: &Permit) -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).open(self.path.join(file))?;
-        file.write_all(value.as_bytes())
+        self.file(file, OFlags::WRONLY)?.write_all(value.as_bytes())
     }
 
     /// Every process in the group and below it.
     pub fn members(&self) -> io::Result<Vec<u32>> {
-        let mut open = vec![self.path.clone()];
+        let root = self.handle()?;
+        let root = (
+            PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd())),
+            root,
+        );
+        let mut open = vec![root.0.clone()];
         let mut pids = Vec::new();
         while let Some(folder) = open.pop() {
             let procs = match std::fs::read_to_string(folder.join("cgroup.procs")) {
                 Ok(procs) => procs,
                 // A group below that was removed meanwhile.
-                Err(_) if folder != self.path => continue,
+                Err(_) if folder != root.0 => continue,
                 Err(cause) => return Err(cause),
             };
             pids.extend(procs.lines().filter_map(|line| line.parse::<u32>().ok()));
-            let entries = std::fs::read_dir(&folder)?.flatten();
+            let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
             let folders = entries.filter(|e| e.file_type().is_ok_and(|kind| kind.is_dir()));
             open.extend(folders.map(|entry| entry.path()));
         }

@@ -18,11 +18,29 @@ pub fn end_with_parent() -> io::Result<()> {
     ))?)
 }
 
-/// Takes the exit status of a child that has ended, so that no zombie is left; nothing of another's.
-pub fn reap(pid: u32) {
-    let Ok(pid) = i32::try_from(pid) else { return };
-    let flags = nix::sys::wait::WaitPidFlag::WNOHANG;
-    let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), Some(flags));
+/// How soon the kernel ends this process when memory runs out, -1000 (never) to 1000 (first). Less than
+/// it was needs CAP_SYS_RESOURCE (proc_pid_oom_score_adj(5)).
+pub fn set_oom_score(score: i32) -> io::Result<()> {
+    const FILE: &str = "/proc/self/oom_score_adj";
+    std::fs::write(FILE, score.to_string())?;
+    match std::fs::read_to_string(FILE)?.trim() == score.to_string() {
+        true => Ok(()),
+        false => Err(io::Error::other("the kernel did not take it")),
+    }
+}
+
+/// Whether something can be read (or the writer is gone) within `patience`.
+pub fn readable_within(pipe: impl AsFd, patience: Duration) -> io::Result<bool> {
+    let timeout = Timespec {
+        tv_sec: i64::try_from(patience.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: patience.subsec_nanos().into(),
+    };
+    let mut fds = [PollFd::new(&pipe, PollFlags::IN)];
+    match rustix::event::poll(&mut fds, Some(&timeout)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// A core dump of a large process takes seconds, in which its sockets, and with them its tables,
@@ -50,16 +68,7 @@ impl ProcessHandle {
 
     /// Whether the process has ended; waits up to `patience` for it.
     pub fn ended_within(&self, patience: Duration) -> io::Result<bool> {
-        let timeout = Timespec {
-            tv_sec: i64::try_from(patience.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: patience.subsec_nanos().into(),
-        };
-        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
-        match rustix::event::poll(&mut fds, Some(&timeout)) {
-            Ok(ready) => Ok(ready > 0),
-            Err(rustix::io::Errno::INTR) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        readable_within(&self.0, patience)
     }
 
     pub fn kill(&self) -> io::Result<()> {
@@ -88,11 +97,48 @@ impl ProcessHandle {
     pub fn pinned(process: Pinned) -> io::Result<Option<Self>> {
         let handle = match Self::open(process.pid) {
             Ok(handle) => handle,
-            Err(cause) if cause.raw_os_error() == Some(Errno::ESRCH as i32) => return Ok(None),
+            Err(cause) if is_gone(&cause) => return Ok(None),
             Err(cause) => return Err(cause),
         };
         // The number cannot have changed hands after the handle was opened.
         let same = procfs::stat(process.pid)?.is_some_and(|stat| stat.started == process.started);
         Ok(same.then_some(handle))
+    }
+}
+
+/// pidfd_open(2) of a number that no process has: ESRCH. If another process has given it to one of its
+/// threads since: EINVAL, since Linux 6.16 ENOENT.
+fn is_gone(cause: &io::Error) -> bool {
+    let gone = [Errno::ESRCH, Errno::EINVAL, Errno::ENOENT];
+    let told = cause.raw_os_error();
+    gone.iter().any(|errno| told == Some(*errno as i32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_process_of_the_same_number_is_not_meant() {
+        let me = std::process::id();
+        let started = procfs::stat(me).unwrap().unwrap().started;
+        let pinned = |pid, started| ProcessHandle::pinned(Pinned { pid, started }).unwrap();
+        assert!(pinned(me, started).is_some());
+        assert!(pinned(me, started + 1).is_none(), "another start time");
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        assert!(pinned(child.id(), started).is_none(), "no such process");
+        std::thread::spawn(move || {
+            let thread = u32::try_from(nix::unistd::gettid().as_raw()).unwrap();
+            let started = procfs::stat(thread).unwrap().unwrap().started;
+            let pinned = ProcessHandle::pinned(Pinned {
+                pid: thread,
+                started,
+            })
+            .unwrap();
+            assert!(pinned.is_none(), "a thread has the number");
+        })
+        .join()
+        .unwrap();
     }
 }

@@ -83,6 +83,38 @@ pub fn threads(pid: u32) -> io::Result<Vec<Stat>> {
     Ok(all)
 }
 
+/// What proc_pid_status(5) says behind this word; none if the process is gone.
+fn status(pid: u32, word: &str) -> io::Result<Option<String>> {
+    let text = match std::fs::read_to_string(format!("/proc/{pid}/status")) {
+        Ok(text) => text,
+        Err(cause) if is_gone(&cause) => return Ok(None),
+        Err(cause) => return Err(cause),
+    };
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix(word));
+    Ok(lines.next().map(|rest| rest.trim().to_owned()))
+}
+
+/// Whether SIGSTOP was sent to it and none of its threads has taken it yet, as long as they wait for a
+/// disk or are frozen. Look at [`threads`] after this: whoever takes it stands still before the kernel
+/// shows it as taken.
+pub fn stop_is_pending(pid: u32) -> io::Result<bool> {
+    let mask = status(pid, "ShdPnd:")?.unwrap_or_default();
+    let mask = u64::from_str_radix(&mask, 16).unwrap_or(0);
+    Ok(mask >> (rustix::process::Signal::STOP.as_raw() - 1) & 1 == 1)
+}
+
+/// Who traces it (ptrace), if anyone.
+pub fn tracer(pid: u32) -> io::Result<Option<u32>> {
+    let tracer = status(pid, "TracerPid:")?.and_then(|pid| pid.parse().ok());
+    Ok(tracer.filter(|pid| *pid != 0))
+}
+
+/// The process that a number belongs to, if it is only one of its threads.
+pub fn process_of_thread(tid: u32) -> io::Result<Option<u32>> {
+    let process = status(tid, "Tgid:")?.and_then(|pid| pid.parse().ok());
+    Ok(process.filter(|pid| *pid != tid))
+}
+
 /// Every process id that there is now.
 pub fn pids() -> io::Result<Vec<u32>> {
     let names = std::fs::read_dir("/proc")?.flatten();
@@ -101,14 +133,22 @@ pub fn command_line(pid: u32) -> Vec<String> {
         .collect()
 }
 
-/// Whether it runs this very program: the agent, its guardian or a helper.
+/// Whether it runs this program, also in another version: an agent, a guardian or a helper.
 pub fn is_ours(pid: u32) -> bool {
     let file = |pid: &str| {
         let program = std::fs::metadata(format!("/proc/{pid}/exe")).ok()?;
         Some((program.dev(), program.ino()))
     };
-    let own = file("self");
-    own.is_some() && file(&pid.to_string()) == own
+    // An update leaves the old one running, as `NAME (deleted)`.
+    let name = |pid: &str| {
+        let path = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+        let name = path.file_name()?.to_str()?.to_owned();
+        Some(name.trim_end_matches(" (deleted)").to_owned())
+    };
+    let pid = pid.to_string();
+    let same_file = || file("self").is_some() && file(&pid) == file("self");
+    let same_name = || name("self").is_some() && name(&pid) == name("self");
+    same_file() || same_name()
 }
 
 /// Bytes that could be had now, of proc_meminfo(5).
@@ -151,5 +191,13 @@ mod tests {
         child.wait().unwrap();
         assert_eq!(stat(child.id()).unwrap(), None);
         assert!(memory_available().unwrap() > 1 << 20);
+        assert!(!stop_is_pending(me).unwrap() && !stop_is_pending(child.id()).unwrap());
+        assert_eq!(process_of_thread(me).unwrap(), None);
+        std::thread::spawn(move || {
+            let thread = u32::try_from(nix::unistd::gettid().as_raw()).unwrap();
+            assert_eq!(process_of_thread(thread).unwrap(), Some(me));
+        })
+        .join()
+        .unwrap();
     }
 }

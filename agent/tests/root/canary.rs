@@ -263,9 +263,13 @@ fn a_node_reports_its_datapath() {
         "timeout renewal",
         "netdev egress fwd",
         "tcx",
+        "guardian cgroup",
+        "guardian oom protection",
     ];
     assert_eq!(names, all);
-    for ability in &told.abilities {
+    let missing = &told.abilities[5].missing;
+    assert!(missing.contains("--guardian-cgroup"), "{missing}");
+    for ability in &told.abilities[..5] {
         assert_eq!(ability.missing, "", "{}", ability.name);
     }
     assert_eq!((told.cni.as_str(), told.error.as_str()), ("bridge", ""));

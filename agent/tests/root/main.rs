@@ -2,16 +2,20 @@
 
 mod calls;
 mod canary;
+mod cgroups;
 mod cut;
 mod devices;
 mod ends;
 mod files;
 mod filesystems;
 mod golden;
+mod guardians;
 mod halt;
+mod helpers;
 mod hostile;
 mod leaseless;
 mod load;
 mod not_cut;
+mod processes;
 mod residue;
 mod support;

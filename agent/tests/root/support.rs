@@ -4,6 +4,7 @@ mod agent;
 mod client;
 mod deaths;
 mod disk;
+mod groups;
 mod pod;
 mod traffic;
 
@@ -14,6 +15,7 @@ pub use agent::{AgentProcess, Pki, Stopped, guardian_of};
 pub use client::{Client, PORT, boottime, cut, cut_of_the_conductor, others, plan, step, words};
 pub use deaths::{die, first_seed};
 pub use disk::{Changing, Host, text, until};
+pub use groups::{Group, Sleeper, state_of};
 pub use pod::{Groups, Pod, PodSite, asleep};
 pub use traffic::{ECHO, Echo, Reach, UdpPath, ping6, tcp, tcp_from, udp};
 

@@ -113,7 +113,7 @@ fn datapath(of: &Datapath) -> String {
     words.extend(
         lacks
             .iter()
-            .map(|ability| format!("cannot {} ({})", ability.name, ability.missing)),
+            .map(|ability| format!("lacks {} ({})", ability.name, ability.missing)),
     );
     for way in ["host table", "pod namespace"] {
         let pods = of.pods.iter().filter(|pod| pod.way == way);

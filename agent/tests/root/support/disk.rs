@@ -93,6 +93,17 @@ impl Host {
     }
 
     pub fn change(&self, drill: &str, changes: &[Change], lasts: &str) -> Changing {
+        self.change_with(drill, changes, lasts, &[])
+    }
+
+    /// With more arguments.
+    pub fn change_with(
+        &self,
+        drill: &str,
+        changes: &[Change],
+        lasts: &str,
+        more: &[&str],
+    ) -> Changing {
         let file = self.path(&format!("{drill}.json"));
         std::fs::write(&file, serde_json::to_string(changes).unwrap()).unwrap();
         let mut command = Command::new("setpriv");
@@ -108,6 +119,7 @@ impl Host {
             "60s",
         ]);
         command.arg("--state-dir").arg(self.state()).arg(file);
+        command.args(more);
         command.env("RUST_LOG", "warn").env("RUST_BACKTRACE", "0");
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.run(move || command.spawn().unwrap());
