@@ -11,8 +11,7 @@ CARGO_DENY_VERSION := 0.20.2
 SUDO := $(if $(filter 0,$(shell id -u)),env,sudo -E env "PATH=$(PATH)")
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
-# A sample of crash points has so many points. `make test` draws the same ones each time, so that a
-# failure can be met again; `make crash-sample` draws by the time unless SEED is given.
+# A sample of crash points has so many points, and the seed is the time unless it is given.
 POINTS := 504
 CRASH_OPTIONS := $(if $(SEED),--seed $(SEED)) $(foreach scene,$(SCENE),--scene $(scene))
 MISTAKES := journal-after forgets-undo restores-default
@@ -65,7 +64,6 @@ test: setup check build ## Install what is missing, run every check and test
 	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER='$(SUDO)' \
 	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER='$(SUDO)' \
 	cargo test --release --workspace --locked -- --include-ignored --test-threads=1
-	$(SUDO) $(BIN)/crash --sample $(POINTS) --seed 1
 
 crash-sample: build ## Kill agents and guardians at a sample of system calls; SEED=N and SCENE=NAME repeat
 	$(SUDO) $(BIN)/crash --sample $(POINTS) $(CRASH_OPTIONS)
