@@ -100,7 +100,9 @@ impl Guardian {
                 Ok(Self { child })
             }
             None => {
-                let _ = child.start_kill();
+                // Only of a dead guardian can the group be removed.
+                let _ = child.kill().await;
+                home.tidy();
                 Err(Error::NotReady)
             }
         }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use agent::changes::Hands;
+use agent::guardian::Home;
 use agent::revert::take_over_all;
 use agent::{guardian, helper, rehearsal, serve};
 use clap::Parser;
@@ -106,6 +107,8 @@ fn revert(state_dir: &std::path::Path) -> ExitCode {
         &mut hands,
         "revert --all",
     );
+    // Where dead guardians were at home, if this stands where the agent stood.
+    Home::of(Vec::new()).tidy();
     for line in outcome.residue() {
         println!("left: {line}");
     }

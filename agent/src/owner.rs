@@ -239,6 +239,7 @@ impl Owner {
             }
             .into());
         }
+        self.home.tidy(); // the last guardian may have been killed after its drill
         let guardian = Guardian::start(&path, &self.home).await?;
         let armed = Armed::arm(
             order,

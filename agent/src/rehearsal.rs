@@ -67,25 +67,37 @@ pub async fn run(options: Options) -> Result<bool, String> {
     let guardian = Guardian::start(&path, &home)
         .await
         .map_err(|error| error.to_string())?;
-    let armed = Armed::arm(order, &me, PORT, &directory, guardian, &mut hands)
+    let over = drill(order, &me, &directory, guardian, &mut hands).await;
+    home.until_left().await;
+    over
+}
+
+async fn drill(
+    order: Order,
+    me: &Identity,
+    directory: &Path,
+    guardian: Guardian,
+    hands: &mut Hands,
+) -> Result<bool, String> {
+    let armed = Armed::arm(order, me, PORT, directory, guardian, hands)
         .map_err(|error| error.to_string())?;
     say("armed");
     let mut firing = match armed.fire(Boottime::now().plus(AHEAD)) {
         Ok(firing) => firing,
         Err(refused) => {
             let (armed, error) = *refused;
-            armed.revert(&mut hands, "fire failed");
+            armed.revert(hands, "fire failed");
             return Err(error.to_string());
         }
     };
     say("firing");
     let cause = loop {
         sleep_until(firing.wake()).await;
-        if let Some(cause) = firing.act(&mut hands) {
+        if let Some(cause) = firing.act(hands) {
             break cause;
         }
     };
-    Ok(told(&firing.revert(&mut hands, &cause)))
+    Ok(told(&firing.revert(hands, &cause)))
 }
 
 fn told(over: &Reverted) -> bool {

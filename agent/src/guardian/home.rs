@@ -3,12 +3,17 @@
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::READY_PATIENCE;
 use crate::kernel::hierarchies;
 use crate::kernel::process::readable_within;
+
+/// A guardian looks every 200 ms whether its drill is over.
+const LEAVING_LOOKS: u32 = 100;
+const LEAVING_PAUSE: Duration = Duration::from_millis(10);
 
 /// The control groups of this agent's guardians, one for each hierarchy.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +45,17 @@ impl Home {
     pub fn tidy(&self) {
         for group in &self.groups {
             hierarchies::remove_if_empty(group);
+        }
+    }
+
+    /// Waits a little until the last guardian has gone from there by itself, or was killed in going.
+    pub async fn until_left(&self) {
+        for _ in 0..LEAVING_LOOKS {
+            self.tidy();
+            if !self.groups.iter().any(|group| group.exists()) {
+                return;
+            }
+            tokio::time::sleep(LEAVING_PAUSE).await;
         }
     }
 

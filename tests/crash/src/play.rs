@@ -183,6 +183,8 @@ impl Play {
         };
         let mut now = Inventory::take(&self.world)?;
         now.keep(Section::Processes, victim);
+        // Where a living guardian is at home is protection, and no change of the fault's.
+        now.keep(Section::Groups, |line| !line.contains("/guardian"));
         for (section, difference) in self.before.differences(&now) {
             let Some(altered_by) = section.altered_by() else {
                 continue;
