@@ -36,7 +36,11 @@ fn helpers(host: &Host) -> Vec<u32> {
 fn firing(host: &Host, change: Change, lasts: &str) -> (Changing, u32) {
     let mut changing = host.change("d", &[change], lasts);
     assert!(changing.says("firing"), "{:?}", changing.ends());
-    until("there is a helper", || !helpers(host).is_empty());
+    // A helper is there a moment before it has said that it is ready.
+    let journal = host.state().join("journal/d.journal");
+    until("the change is in force", || {
+        std::fs::read_to_string(&journal).is_ok_and(|text| text.contains("\"applied\""))
+    });
     (changing, helpers(host)[0])
 }
 
