@@ -10,6 +10,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::journal::sync;
+
 const FILE: &str = "halt";
 /// More of a reason is not shown, in bytes.
 const REASON_MOST: u64 = 512;
@@ -157,10 +159,6 @@ impl Halt {
             reason => reason.to_owned(),
         }
     }
-}
-
-fn sync(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
 }
 
 #[cfg(test)]

@@ -243,13 +243,16 @@ fn make_directory(directory: &Path) -> Result<(), Error> {
 }
 
 fn sync_directory(directory: &Path) -> Result<(), Error> {
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(|cause| Error::File {
-            what: "sync",
-            path: directory.to_owned(),
-            cause,
-        })
+    sync(directory).map_err(|cause| Error::File {
+        what: "sync",
+        path: directory.to_owned(),
+        cause,
+    })
+}
+
+/// The entries of a directory are on disk when this returns.
+pub(crate) fn sync(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
 }
 
 fn lock(file: &File, path: &Path, patience: Duration) -> Result<(), Error> {

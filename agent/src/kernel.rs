@@ -16,14 +16,3 @@ pub mod procfs;
 pub mod qdisc;
 pub mod route;
 pub mod tryout;
-
-/// Bytes from hex; none if it is not hex.
-pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.as_bytes();
-    let digit = |digit: u8| char::from(digit).to_digit(16).map(|value| value as u8);
-    digits.len().is_multiple_of(2).then_some(())?;
-    digits
-        .chunks_exact(2)
-        .map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?))
-        .collect()
-}

@@ -9,6 +9,7 @@ pub mod guardian;
 pub mod guards;
 pub mod halt;
 pub mod helper;
+pub mod hex;
 pub mod journal;
 pub mod kernel;
 pub mod mistakes;

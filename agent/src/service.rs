@@ -22,6 +22,7 @@ use crate::datapath::{self, Watcher};
 use crate::drill::{Error as DrillError, Order};
 use crate::guardian::Protection;
 use crate::guards::{self, Identity};
+use crate::hex;
 use crate::owner::{Handle, Refusal, Request as Ask, Reverted};
 use crate::policy::{self, Policy};
 
@@ -234,7 +235,7 @@ impl Agent for Service {
             lease_ms: plan.lease_ms.unwrap_or_default(),
             ..ArmReply::default()
         };
-        let plan_sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let plan_sha256 = hex::encode(&digest);
         let order = Order {
             drill: request.drill,
             plan,

@@ -11,6 +11,7 @@ use crate::journal::Permit;
 use crate::kernel::cgroups::Folder;
 use crate::kernel::nft::Gate;
 use crate::kernel::procfs;
+use crate::mistakes;
 
 /// The kernel takes no shorter quota, microseconds.
 const QUOTA_LEAST: u64 = 1_000;
@@ -92,15 +93,17 @@ impl Reversible for CgroupLimit {
             }
         }
         for (index, setting) in undo.settings.iter().enumerate() {
-            let act = |cause: io::Error| Error::Act {
-                what: format!("write {} to {}", setting.set, setting.file),
+            let failed = |what: String, cause: io::Error| Error::Act {
+                what: format!("{what} {}", setting.file),
                 cause: cause.into(),
             };
+            let act = |cause| failed(format!("write {} to", setting.set), cause);
             match setting.write(group, &setting.set, permit) {
                 Err(cause) if index == 0 => return Err(not_applied(cause.to_string())),
                 written => written.map_err(act)?,
             }
-            let seen = setting.read(group).map_err(act)?;
+            let seen = setting.read(group);
+            let seen = seen.map_err(|cause| failed("read back".to_owned(), cause))?;
             if seen != setting.set {
                 return Err(act(io::Error::other(format!("the kernel has {seen}"))));
             }
@@ -154,13 +157,18 @@ impl Reversible for CgroupLimit {
 }
 
 impl Setting {
-    /// The numbers of a value, with the greatest of all for what has no limit.
-    fn amounts(&self, value: &str) -> Vec<u64> {
-        let unlimited = match self.file.as_str() {
+    /// The word for no limit.
+    fn unlimited(&self) -> &'static str {
+        match self.file.as_str() {
             "cpu.cfs_quota_us" => "-1",
             file if file.starts_with("blkio.") => "0",
             _ => "max",
-        };
+        }
+    }
+
+    /// The numbers of a value, with the greatest of all for what has no limit.
+    fn amounts(&self, value: &str) -> Vec<u64> {
+        let unlimited = self.unlimited();
         let number = |word: &str| word.parse().unwrap_or(u64::MAX);
         let words = value.split(' ');
         let words = words.map(|word| word.split_once('=').map_or(word, |(_, amount)| amount));
@@ -192,9 +200,10 @@ impl Setting {
         if now != self.set {
             return Ok(Some(now));
         }
-        self.write(group, &self.captured, permit)?;
+        let back = mistakes::restored(self.captured.as_str(), self.unlimited());
+        self.write(group, back, permit)?;
         let seen = self.read(group)?;
-        match seen == self.captured {
+        match seen == back {
             true => Ok(None),
             false => Err(io::Error::other(format!("the kernel has {seen}"))),
         }

@@ -18,7 +18,6 @@ mod settle;
 mod tests;
 mod truncate;
 
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use scenarios::change::{FileAct, FileChange};
@@ -28,6 +27,7 @@ use sha2::{Digest, Sha256};
 use super::filesystem::Disks;
 use super::{Error, Hands, OURS, Place, Reversible};
 use crate::boottime::boot_id;
+use crate::hex;
 use crate::journal::{self, Permit};
 use crate::kernel::files::{self, Entry, Facts, Folder, Inode, Time};
 use crate::kernel::filesystem;
@@ -323,7 +323,7 @@ fn original(entry: &Entry, act: &FileAct) -> std::io::Result<Original> {
         if original.size <= DIGEST_MOST {
             original.sha256 = Some(files::sha256_of(&file)?);
         }
-        original.capability = files::capability(&file)?.map(|bytes| hex(&bytes));
+        original.capability = files::capability(&file)?.map(|bytes| hex::encode(&bytes));
     }
     Ok(original)
 }
@@ -332,7 +332,7 @@ fn act(act: &FileAct) -> Act {
     match act {
         FileAct::Replace { content } => Act::Replace {
             bytes: content.len() as u64,
-            sha256: hex(&Sha256::digest(content)),
+            sha256: hex::encode(&Sha256::digest(content)),
         },
         FileAct::MoveAway => Act::MoveAway,
         FileAct::Chmod { mode } => Act::Chmod { mode: *mode },
@@ -360,18 +360,4 @@ fn needs(act: &Act, now: &Facts, free: u64) -> Result<(), String> {
         ));
     }
     Ok(())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}"); // into a String: cannot fail
-        text
-    })
-}
-
-/// The way back of [`hex`]; none if it is not hex.
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.as_bytes().chunks(2);
-    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    digits.map(byte).collect()
 }

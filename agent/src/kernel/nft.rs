@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::expression::{Cmp, Expression, Field, Meta, Verdict};
 pub use self::set::{Gate, SetKind};
-use super::netlink::{Batch, Error, NLM_F_DUMP, Socket, attributes};
+use super::netlink::{
+    Batch, Error, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, Socket, attributes,
+};
 use crate::journal::Permit;
 
 const SUBSYSTEM: u16 = 10; // NFNL_SUBSYS_NFTABLES
@@ -29,9 +31,6 @@ const DELETE_SET: u16 = 11; // NFT_MSG_DELSET
 const NEW_ELEMENTS: u16 = 12; // NFT_MSG_NEWSETELEM
 const DELETE_ELEMENTS: u16 = 14; // NFT_MSG_DELSETELEM
 
-const NLM_F_EXCL: u16 = 0x200;
-const NLM_F_CREATE: u16 = 0x400;
-const NLM_F_APPEND: u16 = 0x800;
 /// Never adopt something that is there already: it would not be ours to delete.
 const CREATE: u16 = NLM_F_CREATE | NLM_F_EXCL;
 

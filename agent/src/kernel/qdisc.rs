@@ -9,7 +9,10 @@ use std::fmt;
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::netlink::{Batch, Error, NLM_F_DUMP, Socket, attributes};
+use super::netlink::{
+    Batch, Error, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, Socket, attributes,
+};
+use crate::hex;
 use crate::journal::Permit;
 
 pub use options::{Filter, Options};
@@ -19,9 +22,6 @@ const RTM_DELQDISC: u16 = 37;
 const RTM_GETQDISC: u16 = 38;
 const RTM_NEWTCLASS: u16 = 40;
 const RTM_NEWTFILTER: u16 = 44;
-const NLM_F_REPLACE: u16 = 0x100;
-const NLM_F_EXCL: u16 = 0x200;
-const NLM_F_CREATE: u16 = 0x400;
 
 const TCA_KIND: u16 = 1;
 const TCA_OPTIONS: u16 = 2;
@@ -57,7 +57,7 @@ impl Root {
 
     /// The options as bytes.
     pub fn raw_options(&self) -> Vec<u8> {
-        super::from_hex(&self.options).unwrap_or_default()
+        hex::decode(&self.options).unwrap_or_default()
     }
 }
 
@@ -126,7 +126,7 @@ fn parse(payload: &[u8], at: impl Fn(u32) -> bool) -> Option<Root> {
                 root.kind = name.trim_end_matches('\0').to_owned();
             }
             TCA_OPTIONS => {
-                root.options = value.iter().map(|byte| format!("{byte:02x}")).collect();
+                root.options = hex::encode(value);
             }
             _ => {}
         }

@@ -9,15 +9,15 @@ use ipnet::IpNet;
 use nix::errno::Errno;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::netlink::{Batch, Encoder, Error, NLM_F_DUMP, Socket, attributes};
+use super::netlink::{
+    Batch, Encoder, Error, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, Socket, attributes,
+};
+use crate::hex;
 use crate::journal::Permit;
 
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
 const RTM_GETROUTE: u16 = 26;
-const NLM_F_REPLACE: u16 = 0x100;
-const NLM_F_EXCL: u16 = 0x200;
-const NLM_F_CREATE: u16 = 0x400;
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
@@ -206,11 +206,11 @@ impl Route {
             bytes.extend_from_slice(&kind.to_be_bytes());
             bytes.extend_from_slice(value);
         }
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(&bytes)
     }
 
     fn from_hex(text: &str) -> Option<Self> {
-        let bytes = super::from_hex(text)?;
+        let bytes = hex::decode(text)?;
         let (header, mut rest) = bytes.split_at_checked(HEADER)?;
         let mut attributes = Vec::new();
         while !rest.is_empty() {

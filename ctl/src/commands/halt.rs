@@ -12,6 +12,7 @@ use wire::{HaltRequest, PROTOCOL, ResumeRequest};
 
 use crate::agents::{self, Identities};
 use crate::cli::{FleetArguments, HaltArguments, JsonArguments, ResumeArguments};
+use crate::drill::hands;
 use crate::failure::Failure;
 use crate::output;
 use crate::place::{self, Place, Reach};
@@ -101,8 +102,7 @@ async fn halt_one(client: &mut AgentClient<Channel>, reason: String) -> Result<A
         reason,
     };
     let reply = agents::call(client.halt(request)).await?;
-    let mut residue = reply.residue;
-    residue.extend(reply.drifted.iter().map(|what| format!("drifted: {what}")));
+    let mut residue = hands::left(reply.residue, &reply.drifted);
     if !reply.verified && residue.is_empty() {
         residue.push("the residue scan could not be made".to_string());
     }

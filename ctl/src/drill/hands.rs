@@ -18,7 +18,7 @@ use crate::agents::{Agent, call};
 use crate::drill::pulse::Pulse;
 
 pub use keeper::LeaseKeeper;
-pub use revert::{Answer, Patience, residues, revert, unclean};
+pub use revert::{Answer, Patience, left, residues, revert, unclean};
 
 /// An agent that can no longer be spoken to; by its lease it ends the fault by itself.
 pub const LOST: &str = "lost";

@@ -212,7 +212,7 @@ impl Question {
     pub fn suffices_from(&self, seconds: u64, rate: f64) -> bool {
         self.is_plannable(seconds, rate)
             && (seconds..seconds + SAW_TOOTH_S)
-                .all(|s| self.suffices(s, rate) && self.passes_the_gate(probes(s, rate)))
+                .all(|s| self.passes_the_gate(probes(s, rate)) && self.suffices(s, rate))
     }
 
     fn is_plannable(&self, seconds: u64, rate: f64) -> bool {

@@ -85,6 +85,17 @@ pub struct Counts {
     pub take_over: u32,
 }
 
+impl Counts {
+    fn last(&self) -> u32 {
+        self.agent.len() as u32
+    }
+
+    /// A call of the agent's behind the intents: there is something to take over.
+    fn in_drill(&self, dice: &mut Dice) -> u32 {
+        dice.within(self.armed.min(self.last()), self.last())
+    }
+}
+
 /// SplitMix64 (Steele, Lea, Flood 2014): small, and the same everywhere.
 pub struct Dice(u64);
 
@@ -151,12 +162,7 @@ pub fn sample(scene: &str, counts: &Counts, points: usize, seed: u64) -> Vec<Poi
                 calls.into_iter().map(|call| call as u32 + 1).collect()
             }
             // Before the first intent there is nothing to take over.
-            _ if way.take_over => {
-                let last = counts.agent.len() as u32;
-                (0..many)
-                    .map(|_| dice.within(counts.armed.min(last), last))
-                    .collect()
-            }
+            _ if way.take_over => (0..many).map(|_| counts.in_drill(&mut dice)).collect(),
             _ => agent_calls(counts, many, &mut dice),
         };
         for call in calls {
@@ -164,13 +170,7 @@ pub fn sample(scene: &str, counts: &Counts, points: usize, seed: u64) -> Vec<Poi
             let take_over = way
                 .take_over
                 .then(|| dice.within(1, counts.take_over.max(1)));
-            chosen.push(Point {
-                scene: scene.to_owned(),
-                call,
-                when,
-                cleaner: way.cleaner,
-                take_over,
-            });
+            chosen.push(way.point(scene, call, when, take_over));
         }
     }
     chosen
@@ -196,27 +196,20 @@ fn agent_calls(counts: &Counts, many: usize, dice: &mut Dice) -> Vec<u32> {
 /// for each cleaner, with the agent killed at a call drawn by the seed.
 pub fn all(scene: &str, counts: &Counts, seed: u64) -> Vec<Point> {
     let mut dice = Dice::of(seed, scene);
-    let last = counts.agent.len() as u32;
     let mut chosen = Vec::new();
     for (way, _) in Way::ALL {
         let own = match (way.cleaner, way.take_over) {
             (Cleaner::Agent, _) => counts.guardian,
             (_, true) => counts.take_over,
-            _ => last,
+            _ => counts.last(),
         };
         for number in 1..=own {
             for when in [When::Before, When::After] {
                 let (call, take_over) = match way.take_over {
-                    true => (dice.within(counts.armed.min(last), last), Some(number)),
+                    true => (counts.in_drill(&mut dice), Some(number)),
                     false => (number, None),
                 };
-                chosen.push(Point {
-                    scene: scene.to_owned(),
-                    call,
-                    when,
-                    cleaner: way.cleaner,
-                    take_over,
-                });
+                chosen.push(way.point(scene, call, when, take_over));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! `crash`: kills the agent, its guardian or the conductor at system calls, and looks what is left.
+//! `crash`: kills the agent or its guardian at system calls, and looks what is left.
 
 mod agent;
 mod calls;
@@ -8,6 +8,7 @@ mod inventory;
 mod outside;
 mod play;
 mod point;
+mod program;
 mod report;
 mod scene;
 mod trace;

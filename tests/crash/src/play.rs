@@ -77,7 +77,6 @@ impl Play {
                 self.kill_agent(point, &mut meeting)?;
             }
             Cleaner::Agent => self.kill_guardian(point, &mut meeting)?,
-            Cleaner::Lease => return Err("a conductor needs a fleet".to_owned()),
         }
         self.until_alone(&mut meeting);
         match point.cleaner {

@@ -26,8 +26,6 @@ pub enum Cleaner {
     Revert,
     /// The guardian is killed; the agent ends its drill by itself.
     Agent,
-    /// The conductor is killed; the agents' leases run out.
-    Lease,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +61,16 @@ impl Way {
     pub const fn of(cleaner: Cleaner, take_over: bool) -> Self {
         Self { cleaner, take_over }
     }
+
+    pub fn point(self, scene: &str, call: u32, when: When, take_over: Option<u32>) -> Point {
+        Point {
+            scene: scene.to_owned(),
+            call,
+            when,
+            cleaner: self.cleaner,
+            take_over,
+        }
+    }
 }
 
 impl fmt::Display for Way {
@@ -74,7 +82,6 @@ impl fmt::Display for Way {
             (Cleaner::Agent, _) => "guardian killed, agent ends",
             (Cleaner::Restart, true) => "guardian killed at take-over, restart cleans",
             (Cleaner::Revert, true) => "guardian killed at take-over, revert --all cleans",
-            (Cleaner::Lease, _) => "conductor killed, lease ends",
         })
     }
 }

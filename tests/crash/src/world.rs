@@ -121,29 +121,3 @@ fn mount_tmpfs(on: &Path, options: &str) -> Result<(), String> {
     nix::mount::mount(Some("crash"), on, Some("tmpfs"), flags, Some(options))
         .map_err(|cause| format!("mount a tmpfs on {}: {cause}", on.display()))
 }
-
-/// Runs a program that must succeed; `input` is what it reads.
-fn program(name: &str, arguments: &[&str], input: &str) -> Result<String, String> {
-    use std::io::Write;
-    let failed = |cause: std::io::Error| format!("{name} {}: {cause}", arguments.join(" "));
-    let mut child = Command::new(name)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(failed)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(input.as_bytes()).map_err(failed)?;
-    }
-    let output = child.wait_with_output().map_err(failed)?;
-    match output.status.success() {
-        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-        false => Err(format!(
-            "{name} {}: {}: {}",
-            arguments.join(" "),
-            output.status,
-            String::from_utf8_lossy(&output.stderr).trim()
-        )),
-    }
-}

@@ -266,9 +266,3 @@ fn a_tail_that_a_power_cut_left_as_zeros_is_written_again() {
     append(&case.path(), "\0\0x");
     case.undo(&undo).unwrap_err();
 }
-
-#[test]
-fn hex_and_back() {
-    assert_eq!(unhex(&hex(&[0, 10, 255])), Some(vec![0, 10, 255]));
-    assert_eq!(unhex("0g"), None);
-}

@@ -9,10 +9,11 @@
 use std::fs::File;
 use std::io;
 
+use super::Undo;
 use super::replace::found;
 use super::settle::{Looked, Stands};
-use super::{Undo, unhex};
 use crate::changes::Error;
+use crate::hex;
 use crate::journal::Permit;
 use crate::kernel::files::{self, Entry, Folder, Reach};
 
@@ -154,7 +155,7 @@ fn append(
 fn restore_attributes(looked: &Looked<'_>, file: &File, permit: &Permit) -> Result<(), Error> {
     let io = |error: io::Error| looked.failed("give it its attributes", error);
     let then = &looked.undo.original;
-    if let Some(value) = then.capability.as_deref().and_then(unhex)
+    if let Some(value) = then.capability.as_deref().and_then(hex::decode)
         && files::capability(file).map_err(io)?.is_none()
     {
         files::restore_capability(file, &value, permit).map_err(io)?;

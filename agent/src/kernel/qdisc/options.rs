@@ -294,10 +294,7 @@ impl Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
+    use crate::hex;
 
     /// `delay 100ms 10ms loss 20% rate 8mbit`: ticks of 64 ns, shares of 2^32, and the times in ns.
     #[test]
@@ -313,7 +310,7 @@ mod tests {
         let expected = "84d71700a08601003333333300000000000000005a620200\
                         1400060040420f00000000000000000000000000\
                         0c000a0000e1f505000000000c000b008096980000000000";
-        assert_eq!(hex(&encode_netem(&netem)), expected);
+        assert_eq!(hex::encode(&encode_netem(&netem)), expected);
     }
 
     #[test]
@@ -345,7 +342,7 @@ mod tests {
         assert_eq!(four.info(), 0x0001_0008);
         let expected = "080001000100a0c52400050001000100000000000000000000000000\
                         ffffff000a0102001000000000000000";
-        assert_eq!(hex(&four.encode(super::super::CLASS)), expected);
+        assert_eq!(hex::encode(&four.encode(super::super::CLASS)), expected);
         let keys = |net: &str| filter(net).encode(1)[8 + 4 + 2];
         assert_eq!(keys("2001:db8::/32"), 1);
         assert_eq!(keys("2001:db8::/64"), 2);

@@ -60,6 +60,12 @@ pub fn residues(answers: &[Answer]) -> Vec<Residue> {
         .collect()
 }
 
+/// What an agent says is not as it was: things of ours, and what somebody else has changed since.
+pub fn left(mut residue: Vec<String>, drifted: &[String]) -> Vec<String> {
+    residue.extend(drifted.iter().map(|what| format!("drifted: {what}")));
+    residue
+}
+
 /// One line for every agent on which something is left, or cannot be shown to be gone.
 pub fn unclean(residue: &[Residue]) -> Vec<String> {
     let unclean = residue
@@ -95,10 +101,8 @@ async fn revert_one(agent: &Agent, drill: &str, patience: &Patience) -> Answer {
         match call(client.revert(request)).await {
             Ok(reply) => {
                 let ended = ended(agent, &reply);
-                let drifted = reply.drifted.iter().map(|what| format!("drifted: {what}"));
-                let left = reply.residue.iter().cloned().chain(drifted).collect();
                 return Answer {
-                    residue: residue(reply.verified, left),
+                    residue: residue(reply.verified, left(reply.residue, &reply.drifted)),
                     ended,
                 };
             }

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use super::Section;
+use crate::program;
 use crate::world::World;
 
 /// What counts things that pass.
@@ -51,25 +50,14 @@ pub fn network(devices: &[&str], all: &mut BTreeMap<Section, Vec<String>>) -> Re
     Ok(())
 }
 
-fn lines(program: &str, words: &str, input: &str) -> Result<Vec<String>, String> {
-    let failed = |cause: std::io::Error| format!("{program} {words}: {cause}");
-    let mut child = Command::new(program)
-        .args(words.split_whitespace())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(failed)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(input.as_bytes()).map_err(failed)?;
-    }
-    let output = child.wait_with_output().map_err(failed)?;
+fn lines(name: &str, words: &str, input: &str) -> Result<Vec<String>, String> {
+    let words: Vec<&str> = words.split_whitespace().collect();
+    let output = program::output(name, &words, input)?;
     // A device without a clsact qdisc has no ingress filters to show, which tc calls a failure.
-    if !output.status.success() && program != "tc" {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("{program} {words}: {}: {said}", output.status));
+    if !output.status.success() && name != "tc" {
+        return Err(program::failure(name, &words, &output));
     }
-    let text = String::from_utf8_lossy(&output.stdout);
+    let text = program::text(&output.stdout);
     Ok(text
         .lines()
         .map(|line| line.trim_end().to_owned())

@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 
 use nix::sched::{CloneFlags, unshare};
 
-use super::program;
+use crate::program;
 
 /// The peer at the other end, which is the default gateway and answers echo requests.
 pub const OPERATOR: &str = "10.9.0.2";
@@ -95,7 +95,7 @@ pub fn make() -> Result<File, String> {
     let there = format!("/proc/{me}/fd/{}", peer.as_raw_fd());
     for device in [UPLINK, SIDE] {
         let add = format!("link add {device} type veth peer name {device} netns {there}\n");
-        program("ip", &["-batch", "-"], &add)?;
+        program::run("ip", &["-batch", "-"], &add)?;
     }
     let entered = peer.try_clone().map_err(|cause| cause.to_string())?;
     let configured = std::thread::spawn(move || {
@@ -106,8 +106,8 @@ pub fn make() -> Result<File, String> {
         .join()
         .map_err(|_| "the peer's thread panicked")??;
     batch(HERE)?;
-    program("tc", &["-batch", "-"], QDISCS)?;
-    program("nft", &["-f", "-"], NFT)?;
+    program::run("tc", &["-batch", "-"], QDISCS)?;
+    program::run("nft", &["-f", "-"], NFT)?;
     Ok(peer)
 }
 
@@ -121,7 +121,7 @@ fn batch(text: &str) -> Result<(), String> {
             together += &format!("{}\n", next.trim_start_matches("-6 "));
         }
         let family = if six(first) { "-6" } else { "-4" };
-        program("ip", &[family, "-batch", "-"], &together)?;
+        program::run("ip", &[family, "-batch", "-"], &together)?;
     }
     Ok(())
 }

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::{Place, mount_tmpfs, program};
+use super::{Place, mount_tmpfs};
+use crate::program;
 
 /// ext4 wants about this much with a journal.
 const IMAGE_BYTES: u64 = 12 << 20;
@@ -20,13 +21,13 @@ pub fn make(place: &Place) -> Result<Vec<PathBuf>, String> {
     file.set_len(IMAGE_BYTES)
         .map_err(|cause| cause.to_string())?;
     let (shown, on) = (image.display().to_string(), frozen.display().to_string());
-    program(
+    program::run(
         "mkfs.ext4",
         &["-q", "-F", "-E", "lazy_itable_init=0", &shown],
         "",
     )?;
     // The loop device goes with the mount.
-    program("mount", &["-o", "loop,noatime,nodelalloc", &shown, &on], "")?;
+    program::run("mount", &["-o", "loop,noatime,nodelalloc", &shown, &on], "")?;
     mount_tmpfs(&readonly, "size=1m")?;
     mount_tmpfs(&full, "size=2m")?;
     for volume in [&frozen, &readonly, &full] {
@@ -34,6 +35,6 @@ pub fn make(place: &Place) -> Result<Vec<PathBuf>, String> {
         std::fs::write(&file, "held\n".repeat(1000))
             .map_err(|cause| format!("{}: {cause}", file.display()))?;
     }
-    program("sync", &["-f", &on], "")?;
+    program::run("sync", &["-f", &on], "")?;
     Ok(vec![frozen, readonly, full])
 }
