@@ -269,6 +269,12 @@ impl Firing {
         self.deadline
     }
 
+    /// Whether a change is in force and journaled as such.
+    pub fn in_force(&self) -> bool {
+        let mut stages = self.held.work.iter().map(|work| work.stage);
+        stages.any(|stage| stage == Stage::InForce)
+    }
+
     /// When [`Self::act`] wants to be called next.
     pub fn wake(&self) -> Boottime {
         let next = self.held.work.iter().filter_map(|work| match work.stage {

@@ -48,8 +48,8 @@ pub struct Options {
     pub operator: IpAddr,
 }
 
-/// Arms, fires and reverts, and says on standard output, a line each: `armed`, `firing`, `reverted`,
-/// then what is left. The answer is whether nothing was.
+/// Arms, fires and reverts, and says on standard output, a line each: `armed`, `firing`, `in force`,
+/// `reverted`, then what is left. The answer is whether nothing was.
 pub async fn run(options: Options) -> Result<bool, String> {
     forbid_core_dumps().map_err(|error| error.to_string())?;
     let me = Identity {
@@ -93,8 +93,12 @@ async fn drill(
     say("firing");
     let cause = loop {
         sleep_until(firing.wake()).await;
+        let before = firing.in_force();
         if let Some(cause) = firing.act(hands) {
             break cause;
+        }
+        if firing.in_force() && !before {
+            say("in force");
         }
     };
     Ok(told(&firing.revert(hands, &cause)))

@@ -86,7 +86,7 @@ impl Case {
     fn in_force(&self, host: &Host, lasts: &str) -> Changing {
         assert_eq!(self.now(), self.before);
         let mut changing = host.change("d", &[self.change()], lasts);
-        assert!(changing.says("firing"), "{:?}", changing.ends());
+        assert!(changing.says("in force"), "{:?}", changing.ends());
         until("the limit is there", || self.now() == self.during);
         changing
     }
@@ -206,7 +206,7 @@ fn what_cannot_or_must_not_be_limited_is_refused() {
             limit: Limit::Cpu { millis: 900 },
         });
         let mut changing = host.change("d", &[quota], "60s");
-        assert!(changing.says("firing"), "{:?}", changing.ends());
+        assert!(changing.says("in force"), "{:?}", changing.ends());
         case.group.put(changing.pid());
         let lower = Change::Cgroup(CgroupLimit {
             path: case.group.path(),

@@ -93,7 +93,7 @@ fn bites(host: &Host, path: &Path, act: &FileAct) -> bool {
 /// A drill of one act, in force.
 fn in_force(host: &Host, path: &Path, act: &FileAct, drill: &str, lasts: &str) -> Changing {
     let mut changing = host.change(drill, &[change(path, act)], lasts);
-    assert!(changing.says("firing"), "{:?}", changing.ends());
+    assert!(changing.says("in force"), "{:?}", changing.ends());
     until("it bites", || bites(host, path, act));
     changing
 }

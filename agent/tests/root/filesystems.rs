@@ -54,7 +54,7 @@ fn writers_wait_for_the_end_of_a_freeze_and_readers_do_not() {
     host.write(&point.join("there"), "text");
     let before = host.inventory(&point);
     let mut changing = host.change("d", &[freeze(&point)], "1500ms");
-    assert!(changing.says("firing"));
+    assert!(changing.says("in force"));
     let mut writer = waiting_writer(&host, &point, &mut changing);
     assert_eq!(host.read(&point.join("there")).unwrap(), "text");
     assert_eq!(writer.try_wait().unwrap(), None);
@@ -74,7 +74,7 @@ fn a_killed_agent_leaves_nobody_waiting() {
     let host = Host::new();
     let point = host.ext4("ext4");
     let mut changing = host.change("d", &[freeze(&point)], "1h");
-    assert!(changing.says("firing"));
+    assert!(changing.says("in force"));
     let mut writer = waiting_writer(&host, &point, &mut changing);
     changing.crash();
     assert!(writer.wait().unwrap().success());
@@ -114,7 +114,7 @@ fn what_is_unmounted_while_it_is_frozen_is_not_called_well() {
     let point = host.ext4("ext4");
     let device = host.command("findmnt", &format!("-no SOURCE {}", point.display()));
     let mut changing = host.change("d", &[freeze(&point)], "1s");
-    assert!(changing.says("firing"));
+    assert!(changing.says("in force"));
     let marker = host.state().join("journal/cellwall_d_0_0.begun");
     until("it began", || marker.exists());
     std::thread::sleep(Duration::from_millis(200));
@@ -150,7 +150,7 @@ fn one_mount_is_read_only_and_the_other_one_of_the_same_disk_is_not() {
         let drill = if end == "by its time" { "d" } else { "e" };
         let lasts = if end == "by its time" { "1s" } else { "1h" };
         let mut changing = host.change(drill, &read_only, lasts);
-        assert!(changing.says("firing"));
+        assert!(changing.says("in force"));
         until("read-only", || host.mountinfo(&point).contains(" ro,"));
         assert!(!touch(&point) && touch(&other));
         host.command("rm", other.join("new").to_str().unwrap());
@@ -202,7 +202,7 @@ fn a_full_disk_has_the_room_that_was_asked_for_and_then_all_of_it() {
             let drill = format!("{kind}-{end}");
             let fill = [change(&point, FilesystemAct::Fill { leave_bytes: LEAVE })];
             let mut changing = host.change(&drill, &fill, lasts);
-            assert!(changing.says("firing"));
+            assert!(changing.says("in force"));
             until("it is full", || free(&host, &point) <= LEAVE);
             assert!(
                 free(&host, &point) + (64 << 10) >= LEAVE,
@@ -380,7 +380,7 @@ fn a_mount_that_moved_is_found_and_one_that_went_is_told() {
             host.state().join(marker).exists() || free(&host, point) == 0
         };
         let mut changing = host.change(&drill, &[change(&point, act.clone())], "1s");
-        assert!(changing.says("firing"));
+        assert!(changing.says("in force"));
         until("it bites", || bites(&point));
         host.command(
             "mount",
@@ -401,7 +401,7 @@ fn a_mount_that_moved_is_found_and_one_that_went_is_told() {
     }
     let read_only = [change(&point, FilesystemAct::ReadOnly)];
     let mut changing = host.change("g", &read_only, "1s");
-    assert!(changing.says("firing"));
+    assert!(changing.says("in force"));
     until("read-only", || host.mountinfo(&point).contains(" ro,"));
     let folder = host.path("keeps-the-device");
     std::fs::create_dir(&folder).unwrap();

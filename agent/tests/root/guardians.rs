@@ -20,7 +20,7 @@ fn start(host: &Host, sleeper: &Sleeper, lasts: &str, homes: &[String]) -> Chang
         .flat_map(|home| ["--guardian-cgroup", home.as_str()])
         .collect();
     let mut changing = host.change_with("d", &[freeze(sleeper)], lasts, &more);
-    assert!(changing.says("firing"), "{:?}", changing.ends());
+    assert!(changing.says("in force"), "{:?}", changing.ends());
     until("it bites", || sleeper.state() == 'T');
     changing
 }

@@ -35,7 +35,7 @@ fn helpers(host: &Host) -> Vec<u32> {
 
 fn firing(host: &Host, change: Change, lasts: &str) -> (Changing, u32) {
     let mut changing = host.change("d", &[change], lasts);
-    assert!(changing.says("firing"), "{:?}", changing.ends());
+    assert!(changing.says("in force"), "{:?}", changing.ends());
     // A helper is there a moment before it has said that it is ready.
     let journal = host.state().join("journal/d.journal");
     until("the change is in force", || {

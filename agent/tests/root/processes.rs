@@ -24,7 +24,7 @@ fn of_group(group: &Group, act: ProcessAct) -> Change {
 
 fn firing(host: &Host, change: Change, lasts: &str) -> Changing {
     let mut changing = host.change("d", &[change], lasts);
-    assert!(changing.says("firing"), "{:?}", changing.ends());
+    assert!(changing.says("in force"), "{:?}", changing.ends());
     changing
 }
 
@@ -124,7 +124,7 @@ fn with_the_guardian_dead_too_revert_lets_it_go_on() {
             of_group(&group, ProcessAct::Freeze),
         ];
         let mut changing = host.change("d", &changes, "60s");
-        assert!(changing.says("firing"), "{:?}", changing.ends());
+        assert!(changing.says("in force"), "{:?}", changing.ends());
         until("both", || sleeper.state() == 'T' && group.is_frozen());
         nix::sys::signal::kill(guardian_of(changing.pid()), Signal::SIGKILL).unwrap();
         changing.crash();

@@ -31,7 +31,7 @@ pub fn first_seed() -> u64 {
 pub fn die(host: &Host, change: Change, seed: u64, bites: impl Fn() -> bool) -> bool {
     let mut random = Random(seed);
     let mut changing = host.change(&format!("d{seed}"), &[change], "60ms");
-    let word = ["", "armed", "firing"][random.below(3) as usize];
+    let word = ["", "armed", "firing", "in force"][random.below(4) as usize];
     let came = word.is_empty() || changing.says(word);
     assert!(came, "seed {seed}: {:?}", changing.ends());
     std::thread::sleep(Duration::from_micros(random.below(150_000)));
