@@ -1,10 +1,10 @@
 # The one list of commands. Works on a fresh Debian machine with Rust, make and apt.
 
 # What apt must bring, all of it named here: nft (kube-proxy works with it, and tests read our tables
-# back), ip (tests look at namespaces), curl (tests ask servers with it), a C compiler (for ring), and
-# what Debian's runc is linked to. Go 1.26 or later builds the Kubernetes programs and is no package
+# back), ip (tests look at namespaces), curl (tests ask servers with it), a C compiler (for ring), what
+# Debian's runc is linked to, and QEMU, depmod and cpio for the tests on another kernel. Go 1.26 or later builds the Kubernetes programs and is no package
 # of Debian 12.
-APT_PACKAGES := nftables iproute2 curl build-essential libseccomp2
+APT_PACKAGES := nftables iproute2 curl build-essential libseccomp2 qemu-system-x86 kmod cpio
 CARGO_DENY_VERSION := 0.20.2
 
 # Root needs no sudo and may not have it.
@@ -16,13 +16,13 @@ POINTS := 504
 CRASH_OPTIONS := $(if $(SEED),--seed $(SEED)) $(foreach scene,$(SCENE),--scene $(scene))
 MISTAKES := journal-after forgets-undo restores-default
 
-.PHONY: help setup setup-apt setup-deny cluster-programs build check lint deny test crash-sample crash \
-	crash-mistakes lab demo clean
+.PHONY: help setup setup-apt setup-deny cluster-programs guest-kernel build check lint deny test guest \
+	crash-sample crash crash-mistakes lab demo clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-setup: setup-apt setup-deny cluster-programs ## Install what this machine lacks
+setup: setup-apt setup-deny cluster-programs guest-kernel ## Install what this machine lacks
 
 setup-apt:
 	@missing=""; for package in $(APT_PACKAGES); do \
@@ -39,6 +39,9 @@ setup-deny:
 
 cluster-programs: setup-apt ## Build and unpack what Kubernetes cells run, once, into /var/cache/cellwall
 	$(SUDO) tests/controlplane/build.sh
+
+guest-kernel: setup-apt ## Unpack the kernel that some tests boot in QEMU, once, into /var/cache/cellwall
+	$(SUDO) tests/guest/fetch-kernel.sh
 
 build: ## Build the release binaries into target/release
 	cargo build --release --workspace --locked
@@ -64,6 +67,11 @@ test: setup check build ## Install what is missing, run every check and test
 	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER='$(SUDO)' \
 	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER='$(SUDO)' \
 	cargo test --release --workspace --locked -- --include-ignored --test-threads=1
+	$(SUDO) $(BIN)/crash --sample $(POINTS) --seed 1
+	$(SUDO) $(BIN)/guest --seed 1
+
+guest: guest-kernel build ## Prove on another kernel, in QEMU: power cut, netem, cgroup v2, OOM, clock jumps
+	$(SUDO) $(BIN)/guest $(if $(SEED),--seed $(SEED))
 
 crash-sample: build ## Kill agents and guardians at a sample of system calls; SEED=N and SCENE=NAME repeat
 	$(SUDO) $(BIN)/crash --sample $(POINTS) $(CRASH_OPTIONS)

@@ -7,7 +7,10 @@ mod processes;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::Path;
 use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
 
 pub use processes::{Process, list as processes};
 
@@ -17,7 +20,7 @@ const REST: Duration = Duration::from_millis(100);
 const REST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a line of the inventory belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Section {
     Links,
     Addresses,
@@ -53,13 +56,13 @@ impl Section {
 }
 
 /// Lines by section. The order within a section counts: routes of one destination are tried in it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inventory(BTreeMap<Section, Vec<String>>);
 
 impl Inventory {
     pub fn take(world: &World) -> Result<Self, String> {
         let mut all = BTreeMap::new();
-        network::take(world, &mut all)?;
+        network::take(&world.devices, &mut all)?;
         all.insert(Section::Processes, processes::take(world)?);
         all.insert(Section::Groups, groups::take(&world.groups)?);
         all.insert(Section::Files, files::tree(&world.place.files())?);
@@ -69,13 +72,21 @@ impl Inventory {
         Ok(Self(all))
     }
 
-    /// Takes it when a new world has come to rest: links tell of their carrier up to a second late.
-    pub fn at_rest(world: &World) -> Result<Self, String> {
+    /// Network and files of a machine that has no other world than this.
+    pub fn of_machine(devices: &[&str], files: &Path) -> Result<Self, String> {
+        let mut all = BTreeMap::new();
+        network::take(devices, &mut all)?;
+        all.insert(Section::Files, files::tree(files)?);
+        Ok(Self(all))
+    }
+
+    /// Takes it until a new world has come to rest: links tell of their carrier up to a second late.
+    pub fn at_rest(take: impl Fn() -> Result<Self, String>) -> Result<Self, String> {
         let begun = Instant::now();
-        let mut before = Self::take(world)?;
+        let mut before = take()?;
         loop {
             std::thread::sleep(REST);
-            let now = Self::take(world)?;
+            let now = take()?;
             let carriers = now.0.get(&Section::Links).into_iter().flatten();
             if now == before && !carriers.into_iter().any(|line| line.contains("NO-CARRIER")) {
                 return Ok(now);

@@ -1,19 +1,5 @@
 //! `crash`: kills the agent or its guardian at system calls, and looks what is left.
 
-mod agent;
-mod calls;
-mod choose;
-mod inside;
-mod inventory;
-mod outside;
-mod play;
-mod point;
-mod program;
-mod report;
-mod scene;
-mod trace;
-mod world;
-
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -22,11 +8,12 @@ use std::time::{Instant, SystemTime};
 
 use clap::{Parser, Subcommand};
 
-use choose::Counts;
-use inside::{Answer, Ask};
-use outside::Outside;
-use point::{Cleaner, Point, When};
-use report::{Outcome, Report};
+use crash::choose::{self, Counts};
+use crash::inside::{self, Answer, Ask};
+use crash::outside::{self, Outside};
+use crash::point::{Cleaner, Point, When};
+use crash::report::{Outcome, Report};
+use crash::scene;
 
 const RESIDUE: u8 = 4;
 const FAILED: u8 = 70;

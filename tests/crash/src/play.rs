@@ -45,7 +45,7 @@ impl Play {
         std::fs::write(&changes, text).map_err(|cause| cause.to_string())?;
         let programs = Programs::new(agent, &world.place)?;
         Ok(Self {
-            before: Inventory::at_rest(&world)?,
+            before: Inventory::at_rest(|| Inventory::take(&world))?,
             journals: Journals::of(&world.place.state()),
             scene: scene.to_owned(),
             programs,

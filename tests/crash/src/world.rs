@@ -5,7 +5,7 @@
 
 pub mod files;
 pub mod groups;
-mod links;
+pub mod links;
 mod volumes;
 
 use std::fs::File;

@@ -6,18 +6,12 @@ use std::path::Path;
 
 use super::Section;
 use crate::program;
-use crate::world::World;
 
 /// What counts things that pass.
 const UNSTABLE: &[&str] = &["/proc/sys/net/netfilter/nf_conntrack_count"];
 
-pub fn take(world: &World, all: &mut BTreeMap<Section, Vec<String>>) -> Result<(), String> {
-    network(&world.devices, all)?;
-    Ok(())
-}
-
 /// The devices are those whose classes and filters are asked for.
-pub fn network(devices: &[&str], all: &mut BTreeMap<Section, Vec<String>>) -> Result<(), String> {
+pub fn take(devices: &[&str], all: &mut BTreeMap<Section, Vec<String>>) -> Result<(), String> {
     let ip = |words: &str| lines("ip", words, "");
     let links = ip("-d -o link")?;
     let links = links.iter().map(|line| without_qdisc(line)).collect();

@@ -42,7 +42,7 @@ link set lo up
 addr add 10.9.0.1/24 dev up0
 -6 addr add fd09::1/64 dev up0 nodad
 addr add 10.8.0.1/24 dev side0
-link add foreign0 type ifb
+link add foreign0 address 02:00:00:00:00:07 type ifb
 link set up0 up
 link set side0 up
 link set foreign0 up
@@ -93,8 +93,13 @@ pub fn make() -> Result<File, String> {
     let peer = made.join().map_err(|_| "the peer's thread panicked")??;
     let me = std::process::id();
     let there = format!("/proc/{me}/fd/{}", peer.as_raw_fd());
-    for device in [UPLINK, SIDE] {
-        let add = format!("link add {device} type veth peer name {device} netns {there}\n");
+    // Addresses are fixed, so that two boots of one machine are alike.
+    for (number, device) in [(8, SIDE), (9, UPLINK)] {
+        let address = |end: u8| format!("address 02:00:00:00:{end:02}:{number:02}");
+        let (here, peers) = (address(1), address(2));
+        let add = format!(
+            "link add {device} {here} type veth peer name {device} {peers} netns {there}\n"
+        );
         program::run("ip", &["-batch", "-"], &add)?;
     }
     let entered = peer.try_clone().map_err(|cause| cause.to_string())?;
