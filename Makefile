@@ -68,15 +68,17 @@ test: setup check build ## Install what is missing, run every check and test
 	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER='$(SUDO)' \
 	cargo test --release --workspace --locked -- --include-ignored --test-threads=1
 	$(SUDO) $(BIN)/crash --sample $(POINTS) --seed 1
+	$(SUDO) $(BIN)/crash conductor --sample 4 --seed 1
 	$(SUDO) $(BIN)/guest --seed 1
 
 guest: guest-kernel build ## Prove on another kernel, in QEMU: power cut, netem, cgroup v2, OOM, clock jumps
 	$(SUDO) $(BIN)/guest $(if $(SEED),--seed $(SEED))
 
-crash-sample: build ## Kill agents and guardians at a sample of system calls; SEED=N and SCENE=NAME repeat
+crash-sample: build ## Kill agents, guardians and conductors at a sample of system calls; SEED=N and SCENE=NAME repeat
 	$(SUDO) $(BIN)/crash --sample $(POINTS) $(CRASH_OPTIONS)
+	$(SUDO) $(BIN)/crash conductor $(if $(SEED),--seed $(SEED))
 
-crash: build ## Kill them at every system call (takes hours)
+crash: build ## Kill agents and guardians at every system call (takes hours)
 	$(SUDO) $(BIN)/crash --all $(CRASH_OPTIONS)
 
 # Agents with a planted mistake are built beside the product, never in its place. 4 is residue; any

@@ -115,7 +115,7 @@ impl Dice {
     }
 
     /// Of `first..=last`.
-    fn within(&mut self, first: u32, last: u32) -> u32 {
+    pub fn within(&mut self, first: u32, last: u32) -> u32 {
         let many = u64::from(last.saturating_sub(first)) + 1;
         first + u32::try_from(self.roll() % many).unwrap_or(0)
     }

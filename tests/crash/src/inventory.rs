@@ -74,9 +74,15 @@ impl Inventory {
 
     /// Network and files of a machine that has no other world than this.
     pub fn of_machine(devices: &[&str], files: &Path) -> Result<Self, String> {
+        let mut all = Self::of_network(devices)?;
+        all.0.insert(Section::Files, files::tree(files)?);
+        Ok(all)
+    }
+
+    /// Of the network namespace alone that this process is in.
+    pub fn of_network(devices: &[&str]) -> Result<Self, String> {
         let mut all = BTreeMap::new();
         network::take(devices, &mut all)?;
-        all.insert(Section::Files, files::tree(files)?);
         Ok(Self(all))
     }
 

@@ -3,6 +3,7 @@
 pub mod agent;
 mod calls;
 pub mod choose;
+pub mod conductor;
 pub mod inside;
 pub mod inventory;
 pub mod outside;

@@ -9,6 +9,7 @@ use std::time::{Instant, SystemTime};
 use clap::{Parser, Subcommand};
 
 use crash::choose::{self, Counts};
+use crash::conductor;
 use crash::inside::{self, Answer, Ask};
 use crash::outside::{self, Outside};
 use crash::point::{Cleaner, Point, When};
@@ -30,7 +31,7 @@ const FAILED: u8 = 70;
 )]
 struct Options {
     #[command(subcommand)]
-    inside: Option<Hidden>,
+    part: Option<Part>,
     /// So many points, drawn by the seed from all scenes and ways
     #[arg(long, value_name = "POINTS", conflicts_with_all = ["all", "call"])]
     sample: Option<usize>,
@@ -66,7 +67,12 @@ struct Options {
 }
 
 #[derive(Debug, Subcommand)]
-enum Hidden {
+enum Part {
+    /// Kills the conductor of a real drill on a lab, in place of what its agents do
+    Conductor(conductor::Options),
+    /// Says what this node's network is
+    #[command(hide = true)]
+    Look,
     /// In the namespaces of a world
     #[command(hide = true)]
     Inside(inside::Options),
@@ -80,8 +86,10 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 64 } else { 0 });
         }
     };
-    let outcome = match &options.inside {
-        Some(Hidden::Inside(inside)) => inside::run(inside).map(|()| Outcome::Clean),
+    let outcome = match &options.part {
+        Some(Part::Inside(inside)) => inside::run(inside).map(|()| Outcome::Clean),
+        Some(Part::Look) => conductor::look().map(|()| Outcome::Clean),
+        Some(Part::Conductor(asked)) => conductor::run(asked, asked.seed.unwrap_or_else(now)),
         None => run(&options),
     };
     match outcome {
@@ -108,8 +116,7 @@ fn run(options: &Options) -> Result<Outcome, String> {
     let agent = agent
         .canonicalize()
         .map_err(|cause| format!("{}: {cause}", agent.display()))?;
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let seed = options.seed.unwrap_or(now.map_or(1, |now| now.as_secs()));
+    let seed = options.seed.unwrap_or_else(now);
     let scenes: Vec<String> = match options.scene.is_empty() {
         true => scene::SCENES.iter().map(|&name| name.to_owned()).collect(),
         false => options.scene.clone(),
@@ -139,6 +146,12 @@ fn run(options: &Options) -> Result<Outcome, String> {
         }
     });
     Ok(report.end())
+}
+
+/// Seconds; a seed that is another one each time.
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.map_or(1, |now| now.as_secs())
 }
 
 /// How many points of a sample each scene gets: the same for all, rounded up.

@@ -64,6 +64,8 @@ pub struct Tracee {
     /// Numbers of its system calls, in order of entry over all threads.
     pub calls: Vec<u64>,
     counting: bool,
+    /// What takes longer hangs.
+    pub patience: Duration,
 }
 
 impl Tracee {
@@ -98,6 +100,7 @@ impl Tracee {
             threads: BTreeMap::from([(leader.as_raw(), 0)]),
             calls: Vec::new(),
             counting: false,
+            patience: PATIENCE,
         }
     }
 
@@ -138,7 +141,7 @@ impl Tracee {
         ended: &mut Ended,
         seen: &mut dyn FnMut(u32, u64),
     ) -> Result<Met, String> {
-        let watchdog = Watchdog::on(self.leader);
+        let watchdog = Watchdog::on(self.leader, self.patience);
         if self.counting && self.calls.is_empty() {
             self.resume(self.leader, None);
         }
@@ -171,7 +174,7 @@ impl Tracee {
                     }
                     ended.note(status);
                     return match watchdog.barked() {
-                        true => Err(format!("it hung for {} s", PATIENCE.as_secs())),
+                        true => Err(format!("it hung for {} s", self.patience.as_secs())),
                         false => Ok(Met::Ended(status)),
                     };
                 }
@@ -207,7 +210,7 @@ impl Tracee {
 
     /// Its next child, which stands still and is counted from its exec; this one goes on untraced.
     pub fn leave_for_child(self, ended: &mut Ended) -> Result<Option<Self>, String> {
-        let watchdog = Watchdog::on(self.leader);
+        let watchdog = Watchdog::on(self.leader, self.patience);
         // A child's first stop may be told before its parent's event.
         let mut stopped = Vec::new();
         let child = loop {
@@ -341,12 +344,12 @@ struct Watchdog {
 }
 
 impl Watchdog {
-    fn on(pid: Pid) -> Self {
+    fn on(pid: Pid, patience: Duration) -> Self {
         let (called_off, wait) = mpsc::channel::<()>();
         let barked = Arc::new(AtomicBool::new(false));
         let tell = barked.clone();
         let thread = std::thread::spawn(move || {
-            if wait.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+            if wait.recv_timeout(patience) == Err(mpsc::RecvTimeoutError::Timeout) {
                 tell.store(true, Ordering::SeqCst);
                 let _ = kill(pid, Signal::SIGKILL);
             }
