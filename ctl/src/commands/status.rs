@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::output;
 use crate::place::{self, Reach};
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct AgentRow {
     cell: String,
     node: String,
@@ -30,17 +30,38 @@ struct AgentRow {
     datapath: String,
 }
 
+/// One line for all nodes that have the same.
+fn datapaths(rows: &[AgentRow]) -> Vec<String> {
+    let asked: Vec<&AgentRow> = rows.iter().filter(|row| !row.datapath.is_empty()).collect();
+    let mut nodes: Vec<(&str, Vec<String>)> = Vec::new();
+    for row in &asked {
+        let node = format!("{}.{}", row.node, row.cell);
+        match nodes
+            .iter_mut()
+            .find(|(datapath, _)| *datapath == row.datapath)
+        {
+            Some((_, others)) => others.push(node),
+            None => nodes.push((&row.datapath, vec![node])),
+        }
+    }
+    let line = |(datapath, nodes): &(&str, Vec<String>)| {
+        let who = match nodes.len() {
+            many if many > 1 && many == asked.len() => format!("all {many} nodes"),
+            _ => nodes.join(", "),
+        };
+        format!("datapath of {who}: {datapath}")
+    };
+    nodes.iter().map(line).collect()
+}
+
 /// Exit 0 if every agent answers and none holds residue, 4 for residue, 3 for silent agents.
 pub fn run(arguments: &StatusArguments) -> Result<u8, Failure> {
     let place = place::find(&arguments.fleet, Reach::Live)?;
     let identities = Identities::read(&place.fleet, &place.file, "nothing was altered")?;
     let rows = super::block_on(async { Ok(ask(&place.fleet, &identities).await) })?;
     output::say(table(&rows).trim_end());
-    for row in rows.iter().filter(|row| !row.datapath.is_empty()) {
-        output::say(&format!(
-            "datapath of {}.{}: {}",
-            row.node, row.cell, row.datapath
-        ));
+    for line in datapaths(&rows) {
+        output::say(&line);
     }
     output::write_json(&arguments.json, &rows)?;
     let residue = rows.iter().any(|row| !row.residue.is_empty());
@@ -177,4 +198,25 @@ fn table(rows: &[AgentRow]) -> String {
         ]);
     }
     output::table(&lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_with_the_same_datapath_share_a_line() {
+        let row = |node: &str, datapath: &str| AgentRow {
+            cell: "c".into(),
+            node: node.into(),
+            datapath: datapath.into(),
+            ..AgentRow::default()
+        };
+        let same = [row("a", "all"), row("b", "all"), row("silent", "")];
+        assert_eq!(datapaths(&same), ["datapath of all 2 nodes: all"]);
+        let others = [row("a", "x"), row("b", "y"), row("d", "x")];
+        let lines = ["datapath of a.c, d.c: x", "datapath of b.c: y"];
+        assert_eq!(datapaths(&others), lines);
+        assert_eq!(datapaths(&[row("a", "x")]), ["datapath of a.c: x"]);
+    }
 }

@@ -126,70 +126,62 @@ impl Case {
         Ok(drill)
     }
 
-    /// What a worker in the group got, in words, and whether that is what the limit leaves it.
+    /// What a worker in the group got, in words, and whether that is what the limit leaves it. The drill
+    /// is killed with its value: the guardian puts the limit back.
     fn felt(&self, group: &Path) -> Result<(String, bool), String> {
         let file = self.file.file_name().unwrap_or_default();
-        match file.to_str().unwrap_or_default() {
+        let felt = match file.to_str().unwrap_or_default() {
             "cpu.max" => {
-                let _busy = worker(group, "busy")?;
-                let _drill = self.in_force()?;
-                let stat = group.join("cpu.stat");
-                let before = groups::number(&stat, "usage_usec")?;
-                std::thread::sleep(WATCHED);
-                let used = groups::number(&stat, "usage_usec")? - before;
+                let used = self.used(group)?;
                 let share = used as f64 / WATCHED.as_micros() as f64;
-                Ok((
-                    format!("{:.1} % of a processor, 20 % asked", share * 100.0),
-                    (0.15..0.25).contains(&share),
-                ))
+                let text = format!("{:.1} % of a processor, 20 % asked", share * 100.0);
+                (text, (0.15..0.25).contains(&share))
             }
-            "memory.high" => {
-                let _drill = self.in_force()?;
-                let _hold = worker(group, "hold")?;
-                std::thread::sleep(WATCHED);
-                let current = groups::read(&group.join("memory.current"))?;
-                let current: u64 = current.parse().unwrap_or(0);
-                let events = groups::number(&group.join("memory.events"), "high")?;
-                let holds = events > 0 && current < 48 << 20;
-                Ok((
-                    format!(
-                        "held back {events} times at {} MiB, 32 MiB asked",
-                        current >> 20
-                    ),
-                    holds,
-                ))
-            }
-            "io.max" => {
-                let _drill = self.in_force()?;
-                let mut writer = worker(group, "write")?;
-                let mut out = writer.0.stdout.take().ok_or("the writer has no output")?;
-                let mut text = String::new();
-                std::io::Read::read_to_string(&mut out, &mut text)
-                    .map_err(|cause| cause.to_string())?;
-                let took_ms: u64 = text.trim().parse().map_err(|_| "nothing was written")?;
-                let removed = fs::remove_file(Path::new(DISK).join("written"));
-                removed.map_err(|cause| cause.to_string())?;
-                Ok((
-                    format!("4 MiB in {took_ms} ms, 1 MiB/s asked"),
-                    (3_000..5_500).contains(&took_ms),
-                ))
-            }
+            "memory.high" => self.held_back(group)?,
+            "io.max" => self.written(group)?,
             _ => {
-                let busy = worker(group, "busy")?;
-                let _drill = self.in_force()?;
-                let stat = group.join("cpu.stat");
-                let before = groups::number(&stat, "usage_usec")?;
-                std::thread::sleep(WATCHED);
-                let used = groups::number(&stat, "usage_usec")? - before;
-                drop(busy); // v2 lets a frozen process die
-                Ok((format!("{used} us of a processor in 2 s"), used == 0))
+                let used = self.used(group)?;
+                (format!("{used} us of a processor in 2 s"), used == 0)
             }
-        }
-        .and_then(|felt| {
-            // The drill was killed with its value: the guardian puts the limit back.
-            self.until_before()?;
-            Ok(felt)
-        })
+        };
+        self.until_before()?;
+        Ok(felt)
+    }
+
+    /// Microseconds of a processor that a busy worker got within [`WATCHED`].
+    fn used(&self, group: &Path) -> Result<u64, String> {
+        let _busy = worker(group, "busy")?; // v2 lets a frozen process die
+        let _drill = self.in_force()?;
+        let stat = group.join("cpu.stat");
+        let before = groups::number(&stat, "usage_usec")?;
+        std::thread::sleep(WATCHED);
+        Ok(groups::number(&stat, "usage_usec")? - before)
+    }
+
+    fn held_back(&self, group: &Path) -> Result<(String, bool), String> {
+        let _drill = self.in_force()?;
+        let _hold = worker(group, "hold")?;
+        std::thread::sleep(WATCHED);
+        let current = groups::read(&group.join("memory.current"))?;
+        let current: u64 = current.parse().unwrap_or(0);
+        let times = groups::number(&group.join("memory.events"), "high")?;
+        let mib = current >> 20;
+        let text = format!("held back {times} times at {mib} MiB, 32 MiB asked");
+        Ok((text, times > 0 && mib < 48))
+    }
+
+    fn written(&self, group: &Path) -> Result<(String, bool), String> {
+        let _drill = self.in_force()?;
+        let mut writer = worker(group, "write")?;
+        let mut out = writer.0.stdout.take().ok_or("the writer has no output")?;
+        let mut text = String::new();
+        let read = std::io::Read::read_to_string(&mut out, &mut text);
+        read.map_err(|cause| cause.to_string())?;
+        let took_ms: u64 = text.trim().parse().map_err(|_| "nothing was written")?;
+        let removed = fs::remove_file(Path::new(DISK).join("written"));
+        removed.map_err(|cause| cause.to_string())?;
+        let text = format!("4 MiB in {took_ms} ms, 1 MiB/s asked");
+        Ok((text, (3_000..5_500).contains(&took_ms)))
     }
 
     fn until_before(&self) -> Result<(), String> {
