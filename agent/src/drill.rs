@@ -450,9 +450,10 @@ held_drill!(Armed, Firing);
 
 impl Held {
     fn load(&mut self, hands: &mut Hands) -> Result<(), (u32, changes::Error)> {
-        for (work, intent) in self.work.iter().zip(&self.intents) {
+        for (work, intent) in self.work.iter_mut().zip(&self.intents) {
             changes::load(&work.change, &work.undo, hands, &self.permit)
                 .map_err(|cause| (intent.step, cause))?;
+            changes::forget_loaded(&mut work.change);
         }
         Ok(())
     }
