@@ -35,15 +35,16 @@ impl Reversible for RouteChange {
             what: self.summary(),
             why,
         };
-        let there = all(hands).map_err(|cause| Error::Capture {
+        let look = |cause: netlink::Error| Error::Capture {
             what: "list the routes".to_owned(),
             cause: cause.into(),
-        })?;
+        };
+        let there = all(hands).map_err(look)?;
         let to_it: Vec<Route> = there.into_iter().filter(|r| self.is_meant(r)).collect();
         if let Some(ours) = to_it.iter().find(|route| route.is_ours()) {
             return Err(refuse(format!("there is a {ours} of ours already")));
         }
-        let routes: Vec<Route> = to_it.into_iter().filter(Route::is_unicast).collect();
+        let routes: Vec<Route> = to_it.iter().filter(|r| r.is_unicast()).cloned().collect();
         let Some(first) = routes.first() else {
             return Err(refuse("there is no such route".to_owned()));
         };
@@ -51,8 +52,9 @@ impl Reversible for RouteChange {
             let why = "ends by itself, so it could not be put back as it was";
             return Err(refuse(format!("the {route} {why}")));
         }
-        for (index, route) in routes.iter().enumerate() {
-            if routes[..index].iter().any(|before| before.same_slot(route)) {
+        for route in &routes {
+            // Of whatever kind the other one is.
+            if to_it.iter().filter(|other| other.same_slot(route)).count() > 1 {
                 let why = "in an order that could not be put back";
                 return Err(refuse(format!("there are several {route} {why}")));
             }
@@ -155,6 +157,26 @@ impl Reversible for RouteChange {
             route::delete(socket, ours, permit).map_err(back)?;
         }
         verified(undo, hands, drifted)
+    }
+
+    fn lapsed(undo: &Undo) -> Vec<String> {
+        let now = match Socket::open_route().and_then(|mut socket| route::all(&mut socket)) {
+            Ok(now) => now,
+            Err(cause) => return vec![format!("whether the routes held cannot be told: {cause}")],
+        };
+        let back = undo.routes.iter().filter(|route| now.contains(route));
+        let mut lapsed: Vec<String> = back
+            .map(|route| format!("the {route} was put back early"))
+            .collect();
+        let asked = undo.instead.iter();
+        let gone = asked.filter(|ours| !now.iter().any(|seen| seen.is_the_asked(ours)));
+        lapsed.extend(gone.map(|ours| format!("the {ours} of ours was taken away early")));
+        lapsed
+    }
+
+    /// The next hop of a route may be reached by a network that another change has withdrawn.
+    fn leans_on_others(_: &Undo) -> bool {
+        true
     }
 }
 
