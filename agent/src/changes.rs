@@ -5,6 +5,7 @@ pub mod file;
 pub mod filesystem;
 pub mod firewall;
 pub mod helper;
+mod network;
 pub mod process;
 pub mod qdisc;
 pub mod route;

@@ -10,7 +10,7 @@ use std::path::Path;
 use scenarios::change::{QdiscChange, Shape};
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Hands, Place, Reversible};
+use super::{Error, Hands, Place, Reversible, network};
 use crate::journal::Permit;
 use crate::kernel::netlink::{self, Socket};
 use crate::kernel::nft::Gate;
@@ -32,6 +32,9 @@ pub struct Undo {
     /// By which ours is told from one that others have altered since; none in a journal of before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shape: Option<Shape>,
+    /// Where the device is; none in a journal of before, and from a kernel that cannot tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<u64>,
 }
 
 impl Reversible for QdiscChange {
@@ -74,6 +77,7 @@ impl Reversible for QdiscChange {
             device,
             before,
             shape: Some(self.shape.clone()),
+            namespace: network::here(hands).map_err(look)?,
         })
     }
 
@@ -136,6 +140,10 @@ impl Reversible for QdiscChange {
 
     fn undo(undo: &Undo, hands: &mut Hands, permit: &Permit) -> Result<Vec<String>, Error> {
         let name = &undo.name;
+        let what = format!("take our qdisc from {name}");
+        if let Some(gone) = network::elsewhere(undo.namespace, hands, &what)? {
+            return Ok(gone);
+        }
         let now = root(hands, undo.device).map_err(|cause| back(undo, cause.into()))?;
         let Some(ours) = now.as_ref().filter(|root| root.is_ours()) else {
             // Not applied, or undone before, or gone with its device; or somebody has changed it.

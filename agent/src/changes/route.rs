@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use scenarios::change::{Instead, RouteChange};
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Hands, Place, Reversible};
+use super::{Error, Hands, Place, Reversible, network};
 use crate::journal::Permit;
 use crate::kernel::netlink::{self, Socket};
 use crate::kernel::nft::Gate;
@@ -25,6 +25,9 @@ pub struct Undo {
     /// What stands in the place of the first of them, if anything does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instead: Option<Route>,
+    /// Where they are; none in a journal of before, and from a kernel that cannot tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<u64>,
 }
 
 impl Reversible for RouteChange {
@@ -40,6 +43,7 @@ impl Reversible for RouteChange {
             cause: cause.into(),
         };
         let there = all(hands).map_err(look)?;
+        let namespace = network::here(hands).map_err(look)?;
         let to_it: Vec<Route> = there.into_iter().filter(|r| self.is_meant(r)).collect();
         if let Some(ours) = to_it.iter().find(|route| route.is_ours()) {
             return Err(refuse(format!("there is a {ours} of ours already")));
@@ -66,7 +70,11 @@ impl Reversible for RouteChange {
             }
             Some(instead) => Some(ours(first, instead)),
         };
-        Ok(Undo { routes, instead })
+        Ok(Undo {
+            routes,
+            instead,
+            namespace,
+        })
     }
 
     fn apply(&self, undo: &Undo, hands: &mut Hands, _: Gate, permit: &Permit) -> Result<(), Error> {
@@ -119,6 +127,9 @@ impl Reversible for RouteChange {
             now: "they may be missing or lead elsewhere".to_owned(),
             next: NEXT,
         };
+        if let Some(gone) = network::elsewhere(undo.namespace, hands, "put the routes back")? {
+            return Ok(gone);
+        }
         let now = all(hands).map_err(back)?;
         let is_ours = |route: &&Route| {
             undo.instead
