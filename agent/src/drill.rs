@@ -347,12 +347,19 @@ impl Firing {
         let at = self.at;
         let held = &mut self.held;
         let over = |work: &&mut Work| work.stage == Stage::InForce && now >= at.plus(work.ends);
-        let mut undone = Vec::new();
-        for work in held.work.iter_mut().filter(over) {
-            held.gaps.extend(work.undo.lapsed());
-            match work.undo.undo(hands, &held.permit) {
+        let (mut undone, mut failed) = (Vec::new(), None);
+        let ended: Vec<&mut Work> = held.work.iter_mut().filter(over).collect();
+        let undos: Vec<&Undo> = ended.iter().map(|work| &work.undo).collect();
+        held.gaps
+            .extend(undos.iter().flat_map(|undo| undo.lapsed()));
+        let answers = revert::walk(&undos, hands, &held.permit);
+        for (work, answer) in ended.into_iter().zip(answers) {
+            match answer {
                 Ok(drifted) => held.drifted.extend(drifted),
-                Err(error) => return Some(format!("a step could not be ended: {error}")),
+                Err(error) => {
+                    failed.get_or_insert(format!("a step could not be ended: {error}"));
+                    continue;
+                }
             }
             held.gaps.extend(work.undo.gaps());
             work.stage = Stage::Over;
@@ -366,7 +373,7 @@ impl Firing {
                 return Some(format!("the journal failed: {error}"));
             }
         }
-        None
+        failed
     }
 
     fn start_steps(&mut self, hands: &mut Hands) -> Result<(), String> {
