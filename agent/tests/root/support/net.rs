@@ -31,9 +31,12 @@ impl Host {
             ip(&format!("addr add 10.{number}.0.1/24 dev {way}"));
             ip(&format!("addr add fd0{number}::1/64 dev {way} nodad"));
         }
+        // The kernel adds what follows from an address of IPv6 a little later.
+        let six = || ip("-6 route show table local");
         until("the devices are up", || {
             ip("link show type veth").matches("state UP").count() == 4
                 && !ip("route").contains("linkdown")
+                && six().matches("local fd0").count() == 2
         });
     }
 
