@@ -22,6 +22,8 @@ pub enum Command {
     Plan(PlanArguments),
     /// Run a drill: arm, fire, probe, revert, judge.
     Run(RunArguments),
+    /// Judge a history again, from nothing but its file.
+    Verdict(VerdictArguments),
     /// Show what every agent of the fleet is doing.
     Status(StatusArguments),
     /// Undo a drill on every agent and scan for residue.
@@ -46,6 +48,7 @@ impl Command {
         match self {
             Command::Plan(arguments) => Some(&arguments.json),
             Command::Run(arguments) => Some(&arguments.json),
+            Command::Verdict(arguments) => Some(&arguments.json),
             Command::Status(arguments) => Some(&arguments.json),
             Command::Revert(arguments) => Some(&arguments.json),
             Command::Halt(arguments) => Some(&arguments.json),
@@ -115,6 +118,15 @@ pub struct RunArguments {
     /// Where the history goes; else under the state directory, by drill.
     #[arg(long, value_name = "FILE")]
     pub history: Option<PathBuf>,
+    #[command(flatten)]
+    pub json: JsonArguments,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct VerdictArguments {
+    /// The history.jsonl of a drill, or one made by others (docs/history.md).
+    #[arg(value_name = "FILE")]
+    pub history: PathBuf,
     #[command(flatten)]
     pub json: JsonArguments,
 }

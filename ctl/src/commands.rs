@@ -9,6 +9,7 @@ pub mod revert;
 pub mod run;
 pub mod schema;
 pub mod status;
+pub mod verdict;
 
 use std::future::Future;
 

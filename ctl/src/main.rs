@@ -50,6 +50,7 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
     match command {
         Command::Plan(arguments) => commands::plan::run(&arguments),
         Command::Run(arguments) => commands::run::run(&arguments),
+        Command::Verdict(arguments) => commands::verdict::run(&arguments),
         Command::Status(arguments) => commands::status::run(&arguments),
         Command::Revert(arguments) => commands::revert::run(&arguments),
         Command::Halt(arguments) => commands::halt::halt(&arguments),

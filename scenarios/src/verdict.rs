@@ -21,7 +21,7 @@ pub mod windows;
 #[cfg(test)]
 mod agents_tests;
 #[cfg(test)]
-mod drill;
+pub(crate) mod drill;
 #[cfg(test)]
 mod integrity_tests;
 #[cfg(test)]
