@@ -27,6 +27,8 @@ mod integrity_tests;
 #[cfg(test)]
 mod judge_tests;
 #[cfg(test)]
+mod monte_carlo_tests;
+#[cfg(test)]
 mod mutation_tests;
 #[cfg(test)]
 mod planes_tests;
