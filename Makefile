@@ -17,7 +17,7 @@ CRASH_OPTIONS := $(if $(SEED),--seed $(SEED)) $(foreach scene,$(SCENE),--scene $
 MISTAKES := journal-after forgets-undo restores-default
 
 .PHONY: help setup setup-apt setup-deny cluster-programs guest-kernel build check lint deny test guest \
-	crash-sample crash crash-mistakes lab demo clean
+	crash-sample crash crash-mistakes bench-undo lab demo clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -93,6 +93,11 @@ crash-mistakes: build ## Show that the harness finds what it must: agents with p
 	  code=$$?; if [ $$code -ne 4 ]; then \
 	    echo "the planted mistake $$mistake was not found (exit code $$code)"; exit 1; fi; \
 	  echo "found: $$mistake"; done
+
+bench-undo: ## Measure how soon faults end, what arming costs, what an agent holds; BENCH_OPTIONS="--runs 100"
+	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER='$(SUDO)' \
+	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER='$(SUDO)' \
+	cargo bench --locked -p cellwall-agent --bench undo -- $(BENCH_OPTIONS)
 
 lab: cluster-programs build ## Bring up three Kubernetes cells on this machine
 	$(SUDO) $(BIN)/cellwall lab up

@@ -227,6 +227,9 @@ pub trait Reversible {
         Ok(())
     }
 
+    /// Drops what only [`Self::load`] needed: a drill may be held for long.
+    fn forget_loaded(&mut self) {}
+
     /// Looks afterwards whether what was asked is there: an answer without an error is no proof.
     fn apply(
         &self,
@@ -294,6 +297,11 @@ macro_rules! mechanisms {
                 })*
                 _ => Err(mixed_up(change)),
             }
+        }
+
+        /// After [`load`]: the change holds only what [`apply`] needs of it.
+        pub fn forget_loaded(change: &mut Change) {
+            match change { $(Change::$variant(change) => change.forget_loaded(),)* }
         }
 
         pub fn apply(

@@ -14,6 +14,7 @@ use crate::changes::{self, Hands, Undo};
 use crate::guardian::Guardian;
 use crate::guards::Identity;
 use crate::journal::{self, Intent, Journal, Permit, Record};
+use crate::kernel::memory;
 use crate::pods;
 use crate::revert::{self, Outcome};
 
@@ -224,11 +225,14 @@ impl Armed {
         }
         let deadline = at.plus(self.held.ends_after);
         match self.held.journal.append(&Record::Fired { at, deadline }) {
-            Ok(()) => Ok(Firing {
-                held: self.held,
-                at,
-                deadline,
-            }),
+            Ok(()) => {
+                memory::give_back(); // what arming took is not needed as long as the fault lasts
+                Ok(Firing {
+                    held: self.held,
+                    at,
+                    deadline,
+                })
+            }
             Err(cause) => Err(Box::new((self, Error::Fire(cause)))),
         }
     }
@@ -446,9 +450,10 @@ held_drill!(Armed, Firing);
 
 impl Held {
     fn load(&mut self, hands: &mut Hands) -> Result<(), (u32, changes::Error)> {
-        for (work, intent) in self.work.iter().zip(&self.intents) {
+        for (work, intent) in self.work.iter_mut().zip(&self.intents) {
             changes::load(&work.change, &work.undo, hands, &self.permit)
                 .map_err(|cause| (intent.step, cause))?;
+            changes::forget_loaded(&mut work.change);
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ pub mod files;
 pub mod filesystem;
 pub mod hierarchies;
 pub mod links;
+pub mod memory;
 pub mod namespaces;
 pub mod netlink;
 pub mod nft;

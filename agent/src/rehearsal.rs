@@ -18,6 +18,7 @@ use crate::guardian::{Guardian, Home};
 use crate::guards::Identity;
 use crate::halt::Halt;
 use crate::journal;
+use crate::kernel::memory;
 use crate::kernel::process::forbid_core_dumps;
 
 /// How far ahead fire is: a little more than an agent wants at least.
@@ -51,6 +52,7 @@ pub struct Options {
 /// Arms, fires and reverts, and says on standard output, a line each: `armed`, `firing`, `in force`,
 /// `reverted`, then what is left. The answer is whether nothing was.
 pub async fn run(options: Options) -> Result<bool, String> {
+    memory::keep_no_large_blocks();
     forbid_core_dumps().map_err(|error| error.to_string())?;
     let me = Identity {
         cell: "here".into(),

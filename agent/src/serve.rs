@@ -16,6 +16,7 @@ use wire::agent_server::AgentServer;
 use crate::changes::Hands;
 use crate::guardian::Home;
 use crate::guards::Identity;
+use crate::kernel::memory;
 use crate::kernel::process::forbid_core_dumps;
 use crate::owner::Owner;
 use crate::revert::take_over_all;
@@ -100,6 +101,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
     if options.listen.port() == 0 {
         return Err(Error::NoPort);
     }
+    memory::keep_no_large_blocks();
     forbid_core_dumps().map_err(Error::CoreDumps)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;

@@ -228,6 +228,7 @@ fn every_file_opens_with_a_sentence_and_stays_short() {
         "scenarios/tests",
         "probes/tests",
         "agent/tests",
+        "agent/benches",
         "lab/tests",
         "lab/shop/tests",
         "ctl/tests",

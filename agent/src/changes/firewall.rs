@@ -133,6 +133,12 @@ impl Reversible for FirewallCut {
         Ok(())
     }
 
+    /// The prefixes, which may be many, are in the kernel's sets; fire needs only what they mean.
+    fn forget_loaded(&mut self) {
+        let (Peers::Only(prefixes) | Peers::AllBut(prefixes)) = &mut self.peers;
+        *prefixes = Vec::new();
+    }
+
     fn apply(
         &self,
         undo: &Undo,
@@ -407,5 +413,39 @@ fn add_rules(
             Side::Destination => rule.extend(Expression::vanish()),
         }
         transaction.add_rule(table, chain, &rule);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use scenarios::change::Direction;
+
+    use super::*;
+
+    /// What goes to the kernel at fire.
+    fn fired(cut: &FirewallCut) -> Vec<u8> {
+        let undo = Undo::of_canary("t", Management::none(), Vec::new());
+        let gate = Gate::from_millis(1_000);
+        fire(cut, &undo, &["uplink".to_owned()], gate)
+            .as_bytes()
+            .to_vec()
+    }
+
+    #[test]
+    fn fire_needs_no_prefix_but_what_they_mean() {
+        let prefixes = || vec!["198.51.100.0/24".parse().unwrap()];
+        let fired = [Peers::Only(prefixes()), Peers::AllBut(prefixes())].map(|peers| {
+            let mut cut = FirewallCut {
+                peers,
+                direction: Direction::Both,
+                management: Kept::Keep,
+            };
+            let before = fired(&cut);
+            cut.forget_loaded();
+            assert!(cut.peers.prefixes().is_empty());
+            assert_eq!(fired(&cut), before);
+            before
+        });
+        assert_ne!(fired[0], fired[1], "inverted, or not");
     }
 }
