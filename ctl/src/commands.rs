@@ -4,6 +4,7 @@ pub mod demo;
 pub mod halt;
 pub mod lab;
 pub mod library;
+pub mod matrix;
 pub mod plan;
 pub mod revert;
 pub mod run;

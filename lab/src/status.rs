@@ -111,7 +111,10 @@ impl Report {
         for lab in &self.labs {
             let kind = clap::ValueEnum::to_possible_value(&lab.kind);
             let kind = kind.map_or_else(String::new, |kind| kind.get_name().to_string());
-            lines.push(format!("lab {} ({kind}), holder {}", lab.name, lab.holder_pid));
+            lines.push(format!(
+                "lab {} ({kind}), holder {}",
+                lab.name, lab.holder_pid
+            ));
             lines.push(format!("  fleet   {}", lab.fleet_file.display()));
             for flaw in &lab.flaws {
                 lines.push(format!("  flaw    {}", flaw.name()));

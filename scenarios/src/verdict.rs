@@ -10,6 +10,7 @@ mod frame;
 mod integrity;
 pub mod interval;
 mod judge;
+pub mod matrix;
 mod others;
 mod planes;
 pub mod power;

@@ -45,14 +45,16 @@ pub fn run(arguments: &VerdictArguments) -> Result<u8, Failure> {
         outcome: report::outcome_word(verdict.outcome).to_owned(),
         exit_code: verdict.outcome.exit_code(),
         torn: history.torn,
-        recorded: recorded(&history.records).map(|was| report::outcome_word(was.outcome).to_owned()),
+        recorded: recorded(&history.records)
+            .map(|was| report::outcome_word(was.outcome).to_owned()),
         verdict,
     };
     output::write_json(&arguments.json, &judged)?;
     Ok(judged.exit_code)
 }
 
-fn read(path: &Path) -> Result<History, Failure> {
+/// A whole history file.
+pub fn read(path: &Path) -> Result<History, Failure> {
     let failed = |error| Failure::Unreadable {
         path: path.to_owned(),
         error,

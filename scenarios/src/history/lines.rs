@@ -85,8 +85,9 @@ impl Reader {
         match format == HISTORY_FORMAT {
             true => Ok(()),
             false => {
-                let message =
-                    format!("the history has format {format}, this cellwall reads {HISTORY_FORMAT}");
+                let message = format!(
+                    "the history has format {format}, this cellwall reads {HISTORY_FORMAT}"
+                );
                 Err(self.error(line, 1, &message))
             }
         }
@@ -157,8 +158,11 @@ mod tests {
     fn errors_name_the_line_and_the_column() {
         let told = |text: String| read(text.as_bytes()).unwrap_err().to_string();
         let error = told(header() + MARK + "{\"phase\":{\"phase\":\"fired\",\"at_ms\":1}}\n");
-        assert!(error.contains("h.jsonl:3:26"), "{error}");
-        assert!(error.contains("fired") && error.contains("reverted"), "{error}");
+        assert!(error.contains("h.jsonl:3:25"), "{error}");
+        assert!(
+            error.contains("fired") && error.contains("reverted"),
+            "{error}"
+        );
         let error = told(header() + "\n");
         assert!(error.contains("h.jsonl:2:1"), "{error}");
         let error = told(header() + "{\"block\":1}\n" + MARK);
