@@ -5,6 +5,7 @@ pub mod file;
 pub mod filesystem;
 pub mod firewall;
 pub mod helper;
+mod network;
 pub mod process;
 pub mod qdisc;
 pub mod route;
@@ -268,6 +269,12 @@ pub trait Reversible {
     fn may_repeat(_undo: &Self::Undo) -> bool {
         false
     }
+
+    /// Whether what has drifted may only have needed what the undo of another change puts back: then it
+    /// is walked once more after all the others.
+    fn leans_on_others(_undo: &Self::Undo) -> bool {
+        false
+    }
 }
 
 macro_rules! mechanisms {
@@ -348,6 +355,10 @@ macro_rules! mechanisms {
 
             pub fn may_repeat(&self) -> bool {
                 match self { $(Undo::$variant(undo) => <$change>::may_repeat(undo),)* }
+            }
+
+            pub fn leans_on_others(&self) -> bool {
+                match self { $(Undo::$variant(undo) => <$change>::leans_on_others(undo),)* }
             }
         }
     };

@@ -8,7 +8,7 @@ use scenarios::change::Change;
 use scenarios::plan::Plan;
 use wire::Claim;
 
-use crate::boottime::{Boottime, spin_until};
+use crate::boottime::Boottime;
 use crate::canary::{self, Proof};
 use crate::changes::{self, Hands, Undo};
 use crate::guardian::Guardian;
@@ -23,8 +23,6 @@ const AHEAD_LEAST: Duration = Duration::from_millis(50);
 const AHEAD_MOST: Duration = Duration::from_secs(10);
 /// The runtime's timers are good to a few ms; the rest is spun away.
 const SPIN: Duration = Duration::from_millis(4);
-/// A step that is this late (the agent was stopped) would act alone: the drill ends instead.
-const LATE: Duration = Duration::from_millis(500);
 /// How long a drill without a lease may stay armed: nobody's silence would end it sooner.
 const ARMED_WITHOUT_LEASE: Duration = Duration::from_secs(60);
 
@@ -341,89 +339,6 @@ impl Firing {
     pub fn revert(self, hands: &mut Hands, cause: &str) -> Reverted {
         self.held.revert(hands, cause)
     }
-
-    fn end_steps(&mut self, hands: &mut Hands) -> Option<String> {
-        let now = Boottime::now();
-        let at = self.at;
-        let held = &mut self.held;
-        let over = |work: &&mut Work| work.stage == Stage::InForce && now >= at.plus(work.ends);
-        let mut undone = Vec::new();
-        for work in held.work.iter_mut().filter(over) {
-            held.gaps.extend(work.undo.lapsed());
-            match work.undo.undo(hands, &held.permit) {
-                Ok(drifted) => held.drifted.extend(drifted),
-                Err(error) => return Some(format!("a step could not be ended: {error}")),
-            }
-            held.gaps.extend(work.undo.gaps());
-            work.stage = Stage::Over;
-            if !work.undo.may_repeat() {
-                held.over.insert(work.index);
-            }
-            undone.push(work.index);
-        }
-        for index in undone {
-            if let Err(error) = held.journal.append(&Record::Undone { index }) {
-                return Some(format!("the journal failed: {error}"));
-            }
-        }
-        None
-    }
-
-    fn start_steps(&mut self, hands: &mut Hands) -> Result<(), String> {
-        let at = self.at;
-        let held = &mut self.held;
-        let lease = held.lease;
-        let mut applied = Vec::new();
-        let soon = Boottime::now().plus(SPIN);
-        let due = |work: &&mut Work| work.stage == Stage::Waiting && soon >= at.plus(work.starts);
-        for work in held.work.iter_mut().filter(due) {
-            let starts = at.plus(work.starts);
-            spin_until(starts);
-            let late = Boottime::now().since(starts);
-            if late > LATE {
-                return Err(format!(
-                    "late: a step would have begun {} ms late",
-                    late.as_millis()
-                ));
-            }
-            let gate = lease.gate(at.plus(work.ends).left());
-            let tried = changes::apply(&work.change, &work.undo, hands, gate, &held.permit);
-            if let Err(error) = tried {
-                if matches!(error, changes::Error::NotApplied { .. }) {
-                    not_applied(work, &mut held.over, &mut held.journal)?;
-                }
-                return Err(format!("a step could not be put in force: {error}"));
-            }
-            work.stage = Stage::InForce;
-            tracing::info!(drill = %held.drill, change = work.index, late_us =
-                Boottime::now().since(starts).as_micros() as u64, "in force");
-            applied.push(work.index);
-        }
-        // Only now, so that a sync does not hold up a change of the same instant.
-        for index in applied {
-            held.journal_too_late(index);
-            let record = Record::Applied { index };
-            held.journal
-                .append(&record)
-                .map_err(|error| format!("the journal failed: {error}"))?;
-        }
-        Ok(())
-    }
-}
-
-/// A change that was refused without having altered anything is not undone: what stands there is not
-/// ours.
-fn not_applied(
-    work: &mut Work,
-    over: &mut BTreeSet<u32>,
-    journal: &mut Journal,
-) -> Result<(), String> {
-    let index = work.index;
-    work.stage = Stage::Over;
-    over.insert(index);
-    journal
-        .append(&Record::NotApplied { index })
-        .map_err(|error| format!("the journal failed: {error}"))
 }
 
 /// What callers may know of a drill while it is held.
@@ -492,5 +407,6 @@ pub fn describe(outcome: &Outcome) -> String {
 
 mod lease;
 mod prepare;
+mod steps;
 use lease::Lease;
 use prepare::{Canary, capture_all, open};

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::boottime::boot_id;
-use crate::changes::{self, Hands, OURS};
+use crate::changes::{self, Hands, OURS, Undo};
 use crate::journal::{self, Asks, Intent, Journal, Permit, Record};
 
 /// What a revert came to. Nothing is left and `verified` true, or the host is not as it was.
@@ -85,9 +85,11 @@ pub fn revert<'a>(
 ) -> Outcome {
     let (mut failed, mut drifted) = (Vec::new(), Vec::new());
     let mut records = Vec::new();
-    for intent in intents.rev() {
+    let intents: Vec<&Intent> = intents.rev().collect();
+    let undos: Vec<&Undo> = intents.iter().map(|intent| &intent.undo).collect();
+    for (intent, answer) in intents.iter().zip(walk(&undos, hands, permit)) {
         let index = intent.index;
-        records.push(match intent.undo.undo(hands, permit) {
+        records.push(match answer {
             Ok(others) => {
                 drifted.extend(others);
                 Record::Undone { index }
@@ -128,6 +130,23 @@ pub fn revert<'a>(
     }
     tracing::info!(%drill, cause, clean = outcome.clean(), residue = ?outcome.told(), "reverted");
     outcome
+}
+
+/// Undoes all of them in this order, past failures. The answers are in the same order.
+pub fn walk(
+    undos: &[&Undo],
+    hands: &mut Hands,
+    permit: &Permit,
+) -> Vec<Result<Vec<String>, changes::Error>> {
+    let walked = undos.iter().map(|undo| undo.undo(hands, permit));
+    let mut answers: Vec<_> = walked.collect();
+    for (undo, answer) in undos.iter().zip(&mut answers) {
+        let drifted = answer.as_ref().is_ok_and(|drifted| !drifted.is_empty());
+        if drifted && undo.leans_on_others() {
+            *answer = undo.undo(hands, permit);
+        }
+    }
+    answers
 }
 
 /// Takes over one journal whose agent is gone and walks its way back. None: it was closed already.

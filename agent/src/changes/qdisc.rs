@@ -1,16 +1,18 @@
 //! A root queueing discipline of ours on one device, and the one of before put back.
 //!
 //! Ours has the handle `c5a0:`. A root of others is replaced only if it can be put back exactly: one
-//! without classes whose options the kernel tells whole. Anything else is refused by name.
+//! with nothing below it whose options the kernel tells whole. Anything else is refused by name.
+//! Whoever alters ours in place (`tc qdisc replace` without a handle does) keeps what was set: it is
+//! told, as drifted and, since it still has our handle, as residue.
 
 use std::path::Path;
 
 use scenarios::change::{QdiscChange, Shape};
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Hands, Place, Reversible};
+use super::{Error, Hands, Place, Reversible, network};
 use crate::journal::Permit;
-use crate::kernel::netlink;
+use crate::kernel::netlink::{self, Socket};
 use crate::kernel::nft::Gate;
 use crate::kernel::qdisc::{self, Filter, Options, Root};
 use crate::kernel::tryout;
@@ -27,6 +29,12 @@ pub struct Undo {
     pub device: u32,
     /// What stood there; none if the kernel told of none.
     pub before: Option<Root>,
+    /// By which ours is told from one that others have altered since; none in a journal of before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shape: Option<Shape>,
+    /// Where the device is; none in a journal of before, and from a kernel that cannot tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<u64>,
 }
 
 impl Reversible for QdiscChange {
@@ -39,17 +47,18 @@ impl Reversible for QdiscChange {
         };
         let name = &self.device;
         let device = number(name).ok_or_else(|| refuse(format!("there is no device {name}")))?;
-        let before = root(hands, device).map_err(|cause| Error::Capture {
+        let look = |cause: netlink::Error| Error::Capture {
             what: format!("look at the qdiscs of {name}"),
             cause: cause.into(),
-        })?;
+        };
+        let before = root(hands, device).map_err(look)?;
         if let Some(root) = &before {
             if root.is_ours() {
                 return Err(refuse(format!("{name} has one of ours already")));
             }
-            if !root.is_default() && !RESTORABLE.contains(&root.kind.as_str()) {
+            if let Some(lost) = lost(root, hands).map_err(look)? {
                 return Err(refuse(format!(
-                    "{name} has {root} of another owner, which could not be put back exactly"
+                    "{name} has {root} of another owner, which could not be put back exactly{lost}"
                 )));
             }
         }
@@ -58,7 +67,7 @@ impl Reversible for QdiscChange {
         {
             return Err(refuse("no peer is named".to_owned()));
         }
-        for options in self.all_options() {
+        for options in all_options(&self.shape) {
             if let Some(why) = tryout::qdisc(&options) {
                 return Err(refuse(format!("this kernel cannot do it: {why}")));
             }
@@ -67,6 +76,8 @@ impl Reversible for QdiscChange {
             name: name.clone(),
             device,
             before,
+            shape: Some(self.shape.clone()),
+            namespace: network::here(hands).map_err(look)?,
         })
     }
 
@@ -84,10 +95,17 @@ impl Reversible for QdiscChange {
         if now != undo.before || number(&undo.name) != Some(device) {
             return Err(not_applied("the device is not as it was at arm".to_owned()));
         }
+        let lost = match &now {
+            Some(root) => lost(root, hands).map_err(|cause| not_applied(cause.to_string()))?,
+            None => None,
+        };
+        if let Some(lost) = lost {
+            return Err(not_applied(format!("the qdisc got more since arm{lost}")));
+        }
         let socket = hands
             .route()
             .map_err(|cause| not_applied(cause.to_string()))?;
-        let first = self.root_options();
+        let first = root_options(&self.shape);
         qdisc::set(socket, device, &first, permit).map_err(|cause| match cause.errno() {
             Some(_) => not_applied(cause.to_string()),
             None => act(cause),
@@ -98,7 +116,12 @@ impl Reversible for QdiscChange {
             netem,
         } = &self.shape
         else {
-            return same(&first, root(hands, device).map_err(act)?);
+            let as_asked = same(&first, root(hands, device).map_err(act)?);
+            if as_asked.is_err() {
+                // To the undo it would look like one that others have altered.
+                take_away(undo, hands, permit)?;
+            }
+            return as_asked;
         };
         let rate_bps = *rate_bps;
         let class = Options::HtbClass { rate_bps };
@@ -117,14 +140,12 @@ impl Reversible for QdiscChange {
 
     fn undo(undo: &Undo, hands: &mut Hands, permit: &Permit) -> Result<Vec<String>, Error> {
         let name = &undo.name;
-        let back = |cause: netlink::Error| Error::Back {
-            what: format!("take our qdisc from {name}"),
-            cause: cause.into(),
-            now: "it may still shape what leaves".to_owned(),
-            next: NEXT,
-        };
-        let now = root(hands, undo.device).map_err(back)?;
-        if !now.as_ref().is_some_and(Root::is_ours) {
+        let what = format!("take our qdisc from {name}");
+        if let Some(gone) = network::elsewhere(undo.namespace, hands, &what)? {
+            return Ok(gone);
+        }
+        let now = root(hands, undo.device).map_err(|cause| back(undo, cause.into()))?;
+        let Some(ours) = now.as_ref().filter(|root| root.is_ours()) else {
             // Not applied, or undone before, or gone with its device; or somebody has changed it.
             let changed = now.is_some() && now != undo.before;
             let drifted = changed && number(name) == Some(undo.device);
@@ -132,33 +153,32 @@ impl Reversible for QdiscChange {
                 .then(|| format!("{name} has another qdisc than was captured: {}", told(&now)))
                 .into_iter()
                 .collect());
+        };
+        match undo.shape.as_ref().and_then(|shape| altered(shape, ours)) {
+            Some(how) => Ok(vec![format!(
+                "somebody else has altered our qdisc of {name}, and it stays so: {how}"
+            )]),
+            None => take_away(undo, hands, permit),
         }
-        let socket = hands.route().map_err(back)?;
-        match undo.before.as_ref().filter(|before| !before.is_default()) {
-            Some(before) => qdisc::restore(socket, before, permit).map_err(back)?,
-            None => qdisc::delete(socket, undo.device, permit).map_err(back)?,
-        }
-        let after = root(hands, undo.device).map_err(back)?;
-        if after.as_ref().is_some_and(Root::is_ours) {
-            return Err(Error::Back {
-                what: format!("take our qdisc from {name}"),
-                cause: "the kernel took the answer back, but it is still there".into(),
-                now: "it shapes what leaves".to_owned(),
-                next: NEXT,
-            });
-        }
-        // A default comes from the kernel, which may have been told of another one since.
-        let same = after == undo.before || number(name) != Some(undo.device);
-        Ok((!same)
-            .then(|| {
-                format!(
-                    "{name} has {} where there was {}",
-                    told(&after),
-                    told(&undo.before)
-                )
-            })
-            .into_iter()
-            .collect())
+    }
+
+    fn lapsed(undo: &Undo) -> Vec<String> {
+        let name = &undo.name;
+        let roots = match Socket::open_route().and_then(|mut socket| qdisc::roots(&mut socket)) {
+            Ok(roots) => roots,
+            Err(cause) => return vec![format!("whether the qdisc held cannot be told: {cause}")],
+        };
+        let now = roots.into_iter().find(|root| root.device == undo.device);
+        let early = match &now {
+            Some(root) if root.is_ours() => undo
+                .shape
+                .as_ref()
+                .and_then(|shape| altered(shape, root))
+                .map(|how| format!("our qdisc of {name} was altered early: {how}")),
+            Some(root) => Some(format!("{name} had {root} instead of ours")),
+            None => Some(format!("{name} was gone, and our qdisc with it")),
+        };
+        early.into_iter().collect()
     }
 
     fn may_repeat(_: &Undo) -> bool {
@@ -166,45 +186,92 @@ impl Reversible for QdiscChange {
     }
 }
 
-trait Asked {
-    fn root_options(&self) -> Options;
-    fn all_options(&self) -> Vec<Options>;
+/// Takes ours away, or puts in its place what was there before.
+fn take_away(undo: &Undo, hands: &mut Hands, permit: &Permit) -> Result<Vec<String>, Error> {
+    let name = &undo.name;
+    let failed = |cause: netlink::Error| back(undo, cause.into());
+    let socket = hands.route().map_err(failed)?;
+    match undo.before.as_ref().filter(|before| !before.is_default()) {
+        Some(before) => qdisc::restore(socket, before, permit).map_err(failed)?,
+        None => qdisc::delete(socket, undo.device, permit).map_err(failed)?,
+    }
+    let after = root(hands, undo.device).map_err(failed)?;
+    if after.as_ref().is_some_and(Root::is_ours) {
+        return Err(back(undo, "the kernel said yes, but it is there".into()));
+    }
+    // A default comes from the kernel, which may have been told of another one since.
+    let same = after == undo.before || number(name) != Some(undo.device);
+    let other = || {
+        let (after, before) = (told(&after), told(&undo.before));
+        format!("{name} has {after} where there was {before}")
+    };
+    Ok((!same).then(other).into_iter().collect())
 }
 
-impl Asked for QdiscChange {
-    fn root_options(&self) -> Options {
-        match &self.shape {
-            Shape::Netem(netem) => Options::Netem(netem.clone()),
-            Shape::Tbf(tbf) => Options::Tbf(*tbf),
-            Shape::Towards { .. } => Options::Htb,
-        }
+fn back(undo: &Undo, cause: super::Cause) -> Error {
+    Error::Back {
+        what: format!("take our qdisc from {}", undo.name),
+        cause,
+        now: "it may still shape what leaves".to_owned(),
+        next: NEXT,
     }
+}
 
-    fn all_options(&self) -> Vec<Options> {
-        let mut all = vec![self.root_options()];
-        if let Shape::Towards {
-            netem: Some(netem), ..
-        } = &self.shape
-        {
-            all.push(Options::Netem(netem.clone()));
-        }
-        all
+/// What of a root would not come back if ours stood in its place, in words; none if all would.
+fn lost(root: &Root, hands: &mut Hands) -> Result<Option<String>, netlink::Error> {
+    if root.is_default() {
+        return Ok(None);
+    }
+    if !RESTORABLE.contains(&root.kind.as_str()) {
+        return Ok(Some(String::new()));
+    }
+    let beyond = qdisc::beyond(hands.route()?, root)?;
+    Ok((!beyond.is_empty()).then(|| format!(": it has {}", beyond.join(", "))))
+}
+
+fn root_options(shape: &Shape) -> Options {
+    match shape {
+        Shape::Netem(netem) => Options::Netem(netem.clone()),
+        Shape::Tbf(tbf) => Options::Tbf(*tbf),
+        Shape::Towards { .. } => Options::Htb,
+    }
+}
+
+fn all_options(shape: &Shape) -> Vec<Options> {
+    let mut all = vec![root_options(shape)];
+    if let Shape::Towards {
+        netem: Some(netem), ..
+    } = shape
+    {
+        all.push(Options::Netem(netem.clone()));
+    }
+    all
+}
+
+/// How a root with our handle differs from what we have set, in words.
+fn altered(shape: &Shape, seen: &Root) -> Option<String> {
+    unlike(&root_options(shape), seen)
+}
+
+fn unlike(asked: &Options, seen: &Root) -> Option<String> {
+    match seen.kind == asked.kind() {
+        true => asked.unlike(&seen.raw_options()),
+        false => Some(format!("{seen} is there")),
     }
 }
 
 /// An answer without an error is no proof: old kernels take what they do not know in silence.
 fn same(asked: &Options, seen: Option<Root>) -> Result<(), Error> {
-    let unlike = |cause: String| Error::Act {
-        what: "shape what leaves the device as asked".to_owned(),
-        cause: cause.into(),
+    let differs = match &seen {
+        None => Some("nothing of it is there".to_owned()),
+        Some(seen) => unlike(asked, seen),
     };
-    let seen = seen.ok_or_else(|| unlike("nothing of it is there".to_owned()))?;
-    if seen.kind != asked.kind() {
-        return Err(unlike(format!("{seen} is there")));
-    }
-    asked
-        .unlike(&seen.raw_options())
-        .map_or(Ok(()), |words| Err(unlike(words)))
+    differs.map_or(Ok(()), |cause| {
+        Err(Error::Act {
+            what: "shape what leaves the device as asked".to_owned(),
+            cause: cause.into(),
+        })
+    })
 }
 
 fn told(root: &Option<Root>) -> String {

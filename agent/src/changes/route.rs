@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use scenarios::change::{Instead, RouteChange};
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Hands, Place, Reversible};
+use super::{Error, Hands, Place, Reversible, network};
 use crate::journal::Permit;
 use crate::kernel::netlink::{self, Socket};
 use crate::kernel::nft::Gate;
@@ -25,6 +25,9 @@ pub struct Undo {
     /// What stands in the place of the first of them, if anything does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instead: Option<Route>,
+    /// Where they are; none in a journal of before, and from a kernel that cannot tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<u64>,
 }
 
 impl Reversible for RouteChange {
@@ -35,15 +38,17 @@ impl Reversible for RouteChange {
             what: self.summary(),
             why,
         };
-        let there = all(hands).map_err(|cause| Error::Capture {
+        let look = |cause: netlink::Error| Error::Capture {
             what: "list the routes".to_owned(),
             cause: cause.into(),
-        })?;
+        };
+        let there = all(hands).map_err(look)?;
+        let namespace = network::here(hands).map_err(look)?;
         let to_it: Vec<Route> = there.into_iter().filter(|r| self.is_meant(r)).collect();
         if let Some(ours) = to_it.iter().find(|route| route.is_ours()) {
             return Err(refuse(format!("there is a {ours} of ours already")));
         }
-        let routes: Vec<Route> = to_it.into_iter().filter(Route::is_unicast).collect();
+        let routes: Vec<Route> = to_it.iter().filter(|r| r.is_unicast()).cloned().collect();
         let Some(first) = routes.first() else {
             return Err(refuse("there is no such route".to_owned()));
         };
@@ -51,8 +56,9 @@ impl Reversible for RouteChange {
             let why = "ends by itself, so it could not be put back as it was";
             return Err(refuse(format!("the {route} {why}")));
         }
-        for (index, route) in routes.iter().enumerate() {
-            if routes[..index].iter().any(|before| before.same_slot(route)) {
+        for route in &routes {
+            // Of whatever kind the other one is.
+            if to_it.iter().filter(|other| other.same_slot(route)).count() > 1 {
                 let why = "in an order that could not be put back";
                 return Err(refuse(format!("there are several {route} {why}")));
             }
@@ -64,7 +70,11 @@ impl Reversible for RouteChange {
             }
             Some(instead) => Some(ours(first, instead)),
         };
-        Ok(Undo { routes, instead })
+        Ok(Undo {
+            routes,
+            instead,
+            namespace,
+        })
     }
 
     fn apply(&self, undo: &Undo, hands: &mut Hands, _: Gate, permit: &Permit) -> Result<(), Error> {
@@ -117,6 +127,9 @@ impl Reversible for RouteChange {
             now: "they may be missing or lead elsewhere".to_owned(),
             next: NEXT,
         };
+        if let Some(gone) = network::elsewhere(undo.namespace, hands, "put the routes back")? {
+            return Ok(gone);
+        }
         let now = all(hands).map_err(back)?;
         let is_ours = |route: &&Route| {
             undo.instead
@@ -155,6 +168,26 @@ impl Reversible for RouteChange {
             route::delete(socket, ours, permit).map_err(back)?;
         }
         verified(undo, hands, drifted)
+    }
+
+    fn lapsed(undo: &Undo) -> Vec<String> {
+        let now = match Socket::open_route().and_then(|mut socket| route::all(&mut socket)) {
+            Ok(now) => now,
+            Err(cause) => return vec![format!("whether the routes held cannot be told: {cause}")],
+        };
+        let back = undo.routes.iter().filter(|route| now.contains(route));
+        let mut lapsed: Vec<String> = back
+            .map(|route| format!("the {route} was put back early"))
+            .collect();
+        let asked = undo.instead.iter();
+        let gone = asked.filter(|ours| !now.iter().any(|seen| seen.is_the_asked(ours)));
+        lapsed.extend(gone.map(|ours| format!("the {ours} of ours was taken away early")));
+        lapsed
+    }
+
+    /// The next hop of a route may be reached by a network that another change has withdrawn.
+    fn leans_on_others(_: &Undo) -> bool {
+        true
     }
 }
 

@@ -1,5 +1,5 @@
 //! A netfilter netlink socket: many messages in one atomic batch, answers with the kernel's words.
-#![allow(unsafe_code)] // setsockopt(SOL_NETLINK, ...) has no safe wrapper.
+#![allow(unsafe_code)] // socket options without a safe wrapper: SOL_NETLINK, SO_NETNS_COOKIE.
 
 mod batch;
 
@@ -131,6 +131,25 @@ impl Socket {
             fd: open().map_err(|errno| Error::Open(errno.into()))?,
             sequence: 1,
         })
+    }
+
+    /// What tells the socket's network namespace from all others since boot (SO_NETNS_COOKIE of
+    /// asm-generic/socket.h, Linux 5.14); none on an older kernel.
+    pub fn namespace(&self) -> Option<u64> {
+        let mut cookie = 0_u64;
+        let mut size = size_of_val(&cookie) as libc::socklen_t;
+        // SAFETY: pointer and size describe `cookie`, the kernel writes no more than that; both outlive
+        // the call, and the fd is open.
+        let result = unsafe {
+            libc::getsockopt(
+                self.fd.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_NETNS_COOKIE,
+                (&raw mut cookie).cast(),
+                &raw mut size,
+            )
+        };
+        (result == 0 && size as usize == size_of_val(&cookie)).then_some(cookie)
     }
 
     /// Sends all messages in one system call; the ACK is asked of message `acknowledged`, which must

@@ -25,6 +25,10 @@ const RTM_NEWTFILTER: u16 = 44;
 
 const TCA_KIND: u16 = 1;
 const TCA_OPTIONS: u16 = 2;
+const TCA_STATS2: u16 = 7;
+const TCA_STAB: u16 = 8;
+/// Within TCA_STATS2, of linux/gen_stats.h: there only if somebody wants a rate measured.
+const TCA_STATS_RATE_EST: u16 = 2;
 const TC_H_ROOT: u32 = 0xffff_ffff;
 /// struct tcmsg: family, 3 bytes of padding, ifindex, handle, parent, info.
 const HEADER: usize = 20;
@@ -90,7 +94,34 @@ pub fn child(socket: &mut Socket, device: u32) -> Result<Option<Root>, Error> {
     Ok(found.into_iter().find(|child| child.device == device))
 }
 
+/// What belongs to a root and would not come back by [`restore`], in words.
+pub fn beyond(socket: &mut Socket, root: &Root) -> Result<Vec<String>, Error> {
+    let found = dump(socket, |payload| {
+        if word(payload, 4)? != root.device {
+            return None;
+        }
+        let (handle, parent) = (word(payload, 8)?, word(payload, 12)?);
+        if parent != TC_H_ROOT {
+            let below = parent >> 16 == root.handle >> 16;
+            return below.then(|| vec![format!("qdisc {:x}: below it", handle >> 16)]);
+        }
+        let all: Vec<_> = attributes(payload.get(HEADER..)?).collect();
+        let has = |wanted| all.iter().find(|(kind, _)| *kind == wanted);
+        let table = has(TCA_STAB).map(|_| "a table of sizes".to_owned());
+        let measured = has(TCA_STATS2).filter(|(_, statistics)| {
+            attributes(statistics).any(|(kind, _)| kind == TCA_STATS_RATE_EST)
+        });
+        let measured = measured.map(|_| "a measurement of its rate".to_owned());
+        Some(table.into_iter().chain(measured).collect())
+    })?;
+    Ok(found.into_iter().flatten().collect())
+}
+
 fn all(socket: &mut Socket, at: impl Fn(u32) -> bool) -> Result<Vec<Root>, Error> {
+    dump(socket, |payload| parse(payload, &at))
+}
+
+fn dump<T>(socket: &mut Socket, each: impl Fn(&[u8]) -> Option<T>) -> Result<Vec<T>, Error> {
     let found = std::cell::RefCell::new(Vec::new());
     socket.dump_whole(
         || {
@@ -100,8 +131,7 @@ fn all(socket: &mut Socket, at: impl Fn(u32) -> bool) -> Result<Vec<Root>, Error
             batch
         },
         |payload| {
-            let parsed = parse(payload, &at);
-            found.borrow_mut().extend(parsed);
+            found.borrow_mut().extend(each(payload));
             Ok(())
         },
         || found.borrow_mut().clear(),

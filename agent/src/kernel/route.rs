@@ -28,6 +28,7 @@ const RTM_F_CLONED: u32 = 0x200;
 const RTNH_F_ONLINK: u32 = 4;
 
 const RTA_DST: u16 = 1;
+const RTA_SRC: u16 = 2;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
 const RTA_PRIORITY: u16 = 6;
@@ -107,14 +108,14 @@ impl Route {
         })
     }
 
-    /// One of ours in the place of `other`: same destination, table and metric.
+    /// One of ours in the place of `other`: same destination, source prefix, table and metric.
     pub fn instead_of(other: &Route, kind: Kind, gateway: Option<IpAddr>) -> Self {
         let mut header = other.header;
         header[5] = OURS;
         header[6] = 0; // RT_SCOPE_UNIVERSE
         header[7] = kind as u8;
         header[8..12].fill(0);
-        let key = [RTA_DST, RTA_PRIORITY, RTA_TABLE];
+        let key = [RTA_DST, RTA_SRC, RTA_PRIORITY, RTA_TABLE];
         let mut attributes: Vec<(u16, Vec<u8>)> = other
             .attributes
             .iter()
@@ -174,10 +175,12 @@ impl Route {
         self.expires
     }
 
-    /// Whether the kernel keeps only one of both: same destination, table, type of service, metric.
+    /// Whether the kernel keeps only one of both: same destination, source prefix, table, type of
+    /// service and metric.
     pub fn same_slot(&self, other: &Route) -> bool {
         self.header[..4] == other.header[..4]
             && self.destination() == other.destination()
+            && self.attribute(RTA_SRC) == other.attribute(RTA_SRC)
             && (self.table(), self.metric()) == (other.table(), other.metric())
     }
 

@@ -58,11 +58,19 @@ pub fn abilities() -> Abilities {
     }
 }
 
-/// Whether a device takes such a root: the loopback of a new namespace, whose number is always 1.
+/// Whether a device takes such a root and has it as asked: the loopback of a new namespace, whose
+/// number is always 1. Old kernels take what they do not know in silence.
 pub fn qdisc(options: &qdisc::Options) -> Ability {
     let tried = scratch(|| -> Result<(), String> {
         let mut socket = Socket::open_route().map_err(|error| error.to_string())?;
-        qdisc::try_out(&mut socket, 1, options).map_err(|error| error.to_string())
+        qdisc::try_out(&mut socket, 1, options).map_err(|error| error.to_string())?;
+        let seen = qdisc::roots(&mut socket).map_err(|error| error.to_string())?;
+        let root = seen.iter().find(|root| root.device == 1);
+        match root.map(|root| options.unlike(&root.raw_options())) {
+            Some(None) => Ok(()),
+            Some(Some(unlike)) => Err(unlike),
+            None => Err("the kernel took it, and it is not there".to_owned()),
+        }
     });
     match tried {
         Ok(tried) => tried.err(),

@@ -5,6 +5,8 @@ mod client;
 mod deaths;
 mod disk;
 mod groups;
+pub mod make;
+mod net;
 mod pod;
 mod traffic;
 
@@ -16,6 +18,7 @@ pub use client::{Client, PORT, boottime, cut, cut_of_the_conductor, others, plan
 pub use deaths::{die, first_seed};
 pub use disk::{Changing, Host, text, until};
 pub use groups::{Group, Sleeper, state_of};
+pub use net::{INNER, WITHIN};
 pub use pod::{Groups, Pod, PodSite, asleep};
 pub use traffic::{ECHO, Echo, Reach, UdpPath, ping6, tcp, tcp_from, udp};
 

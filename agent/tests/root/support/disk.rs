@@ -104,10 +104,22 @@ impl Host {
         lasts: &str,
         more: &[&str],
     ) -> Changing {
+        self.change_in(&[], drill, changes, lasts, more)
+    }
+
+    /// With programs around it that execute their arguments.
+    pub fn change_in(
+        &self,
+        around: &[&str],
+        drill: &str,
+        changes: &[Change],
+        lasts: &str,
+        more: &[&str],
+    ) -> Changing {
         let file = self.path(&format!("{drill}.json"));
         std::fs::write(&file, serde_json::to_string(changes).unwrap()).unwrap();
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]);
+        command.args(["--pdeathsig", "KILL", "--"]).args(around);
         command.arg(env!("CARGO_BIN_EXE_cellwall-agent"));
         command.args([
             "change",
@@ -125,14 +137,23 @@ impl Host {
         let mut child = self.run(move || command.spawn().unwrap());
         Changing {
             stdout: BufReader::new(child.stdout.take().unwrap()),
+            said_instead: String::new(),
             child,
         }
     }
 
     pub fn revert_all(&self) -> Output {
+        self.revert_all_in(&["env"])
+    }
+
+    /// With a program around it, and its arguments.
+    pub fn revert_all_in(&self, around: &[&str]) -> Output {
         let state = self.state();
+        let around: Vec<String> = around.iter().copied().map(str::to_owned).collect();
         self.run(move || {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_cellwall-agent"));
+            let mut command = Command::new(&around[0]);
+            command.args(&around[1..]);
+            command.arg(env!("CARGO_BIN_EXE_cellwall-agent"));
             command.args(["revert", "--all", "--state-dir"]).arg(state);
             command.env("RUST_LOG", "warn").output().unwrap()
         })
@@ -200,19 +221,24 @@ impl Drop for Host {
 pub struct Changing {
     pub child: Child,
     stdout: BufReader<ChildStdout>,
+    /// All that it said while something else was waited for in vain.
+    said_instead: String,
 }
 
 impl Changing {
     /// Waits for a line; false if the program ended without it.
     pub fn says(&mut self, word: &str) -> bool {
-        let mut line = String::new();
-        while self.stdout.read_line(&mut line).unwrap() > 0 {
-            if line.starts_with(word) {
+        let mut said = String::new();
+        loop {
+            let before = said.len();
+            if self.stdout.read_line(&mut said).unwrap() == 0 {
+                self.said_instead = said;
+                return false;
+            }
+            if said[before..].starts_with(word) {
                 return true;
             }
-            line.clear();
         }
-        false
     }
 
     pub fn pid(&self) -> u32 {
@@ -227,7 +253,7 @@ impl Changing {
     /// Its exit code, and all that it still says on both streams.
     pub fn ends(&mut self) -> (Option<i32>, String) {
         use std::io::Read;
-        let mut text = String::new();
+        let mut text = std::mem::take(&mut self.said_instead);
         self.stdout.read_to_string(&mut text).unwrap();
         self.child
             .stderr

@@ -1,0 +1,116 @@
+//! In which network namespace a change was made: an undo in another one would alter what is not ours.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{Error, Hands};
+use crate::kernel::namespaces::{Namespace, NamespaceId};
+use crate::kernel::netlink::{self, Socket};
+
+const NEXT: &str = "run `cellwall-agent revert --all` in that namespace (nsenter --net)";
+
+/// The namespace at hand; none if the kernel is too old to tell.
+pub fn here(hands: &mut Hands) -> Result<Option<u64>, netlink::Error> {
+    Ok(hands.route()?.namespace())
+}
+
+/// For an undo: none if the change was made here. If its namespace is gone, so is the change, and these
+/// words say it; if somebody still holds it, the undo is owed there.
+pub fn elsewhere(
+    captured: Option<u64>,
+    hands: &mut Hands,
+    what: &str,
+) -> Result<Option<Vec<String>>, Error> {
+    let back = |cause: super::Cause| Error::Back {
+        what: what.to_owned(),
+        cause,
+        now: "it may be as the drill has left it".to_owned(),
+        next: NEXT,
+    };
+    let now = here(hands).map_err(|cause| back(cause.into()))?;
+    let (Some(captured), Some(now)) = (captured, now) else {
+        return Ok(None);
+    };
+    if captured == now {
+        return Ok(None);
+    }
+    match holder(captured).map_err(|cause| back(cause.into()))? {
+        None => Ok(Some(vec![format!(
+            "cannot {what}: the network namespace of that is gone, and all that was in it"
+        )])),
+        Some(place) => Err(back(
+            format!("that is in another network namespace, {}", place.display()).into(),
+        )),
+    }
+}
+
+/// Whoever holds the namespace: a process, one of its threads, or a mount (`ip netns`).
+fn holder(wanted: u64) -> io::Result<Option<PathBuf>> {
+    let mut places = mounts(&std::fs::read_to_string("/proc/thread-self/mountinfo")?);
+    places.extend(threads()?);
+    let mut known = BTreeMap::<NamespaceId, Option<u64>>::new();
+    for place in places {
+        // A thread that has ended.
+        let Ok(namespace) = Namespace::open(&place) else {
+            continue;
+        };
+        let cookie = match known.get(&namespace.id) {
+            Some(cookie) => *cookie,
+            None => {
+                let socket = namespace.run(Socket::open_route)?;
+                let cookie = socket.ok().and_then(|socket| socket.namespace());
+                known.insert(namespace.id, cookie);
+                cookie
+            }
+        };
+        if cookie == Some(wanted) {
+            return Ok(Some(place));
+        }
+    }
+    Ok(None)
+}
+
+/// Mounted network namespaces, as proc_pid_mountinfo(5) tells.
+fn mounts(mountinfo: &str) -> Vec<PathBuf> {
+    let lines = mountinfo
+        .lines()
+        .map(|line| line.split(' ').collect::<Vec<_>>());
+    let named = lines.filter(|words| words.get(3).is_some_and(|root| root.starts_with("net:[")));
+    named
+        .filter_map(|words| words.get(4).map(PathBuf::from))
+        .collect()
+}
+
+fn threads() -> io::Result<Vec<PathBuf>> {
+    let numbers = |folder: &Path| -> io::Result<Vec<PathBuf>> {
+        let entries = std::fs::read_dir(folder)?;
+        let is_number = |path: &PathBuf| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            name.is_some_and(|name| name.parse::<u32>().is_ok())
+        };
+        Ok(entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(is_number)
+            .collect())
+    };
+    let processes = numbers(Path::new("/proc"))?;
+    // A process that has ended has no threads.
+    let threads = processes
+        .iter()
+        .flat_map(|process| numbers(&process.join("task")).unwrap_or_default());
+    Ok(threads.map(|thread| thread.join("ns/net")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounted_namespaces_are_known() {
+        let table = "36 25 0:32 / /proc rw,relatime - proc proc rw\n\
+                     99 25 0:4 net:[4026532301] /run/netns/blue rw shared:7 - nsfs nsfs rw\n\
+                     98 25 0:4 mnt:[4026532302] /run/x rw - nsfs nsfs rw\n99 25\n";
+        assert_eq!(mounts(table), [PathBuf::from("/run/netns/blue")]);
+    }
+}
