@@ -34,6 +34,8 @@ mod mutation_tests;
 #[cfg(test)]
 mod planes_tests;
 #[cfg(test)]
+mod property_tests;
+#[cfg(test)]
 mod watch_tests;
 
 pub use judge::judge;
