@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Breaks one cell of a fleet on purpose and proves that the other cells did not notice.
 ///
@@ -22,6 +22,10 @@ pub enum Command {
     Plan(PlanArguments),
     /// Run a drill: arm, fire, probe, revert, judge.
     Run(RunArguments),
+    /// Make each cloud the target in turn, and show which cells fall with which.
+    Matrix(MatrixArguments),
+    /// Judge a history again, from nothing but its file.
+    Verdict(VerdictArguments),
     /// Show what every agent of the fleet is doing.
     Status(StatusArguments),
     /// Undo a drill on every agent and scan for residue.
@@ -46,6 +50,8 @@ impl Command {
         match self {
             Command::Plan(arguments) => Some(&arguments.json),
             Command::Run(arguments) => Some(&arguments.json),
+            Command::Matrix(arguments) => Some(&arguments.json),
+            Command::Verdict(arguments) => Some(&arguments.json),
             Command::Status(arguments) => Some(&arguments.json),
             Command::Revert(arguments) => Some(&arguments.json),
             Command::Halt(arguments) => Some(&arguments.json),
@@ -115,6 +121,52 @@ pub struct RunArguments {
     /// Where the history goes; else under the state directory, by drill.
     #[arg(long, value_name = "FILE")]
     pub history: Option<PathBuf>,
+    #[command(flatten)]
+    pub json: JsonArguments,
+}
+
+/// What is the target of one drill of a matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum By {
+    /// Every cloud that has cells.
+    Cloud,
+    /// Every cell.
+    Cell,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct MatrixArguments {
+    /// Paths of scenario files or names of the library; their targets are replaced.
+    #[arg(required = true, value_name = "SCENARIO")]
+    pub scenarios: Vec<String>,
+    /// Where the histories go. Drills that have one there are not run again.
+    #[arg(long, value_name = "DIR")]
+    pub directory: PathBuf,
+    #[arg(long, value_enum, default_value = "cloud")]
+    pub by: By,
+    /// Length of all three windows (before, during, after) instead of the scenario's.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub window: Option<Duration>,
+    /// Rate of every probe but those of a Kubernetes API instead of the fleet's, for instance 50/s.
+    #[arg(long, value_name = "RATE", value_parser = scenarios::parse_rate)]
+    pub rate: Option<f64>,
+    #[command(flatten)]
+    pub fleet: FleetArguments,
+    /// Do not ask before touching a fleet that is not a lab.
+    #[arg(long)]
+    pub yes: bool,
+    /// Also draw the table as a heat map.
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    #[command(flatten)]
+    pub json: JsonArguments,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct VerdictArguments {
+    /// The history.jsonl of a drill, or one made by others (docs/history.md).
+    #[arg(value_name = "FILE")]
+    pub history: PathBuf,
     #[command(flatten)]
     pub json: JsonArguments,
 }

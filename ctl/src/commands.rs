@@ -4,11 +4,13 @@ pub mod demo;
 pub mod halt;
 pub mod lab;
 pub mod library;
+pub mod matrix;
 pub mod plan;
 pub mod revert;
 pub mod run;
 pub mod schema;
 pub mod status;
+pub mod verdict;
 
 use std::future::Future;
 

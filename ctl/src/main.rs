@@ -7,6 +7,7 @@ mod drill;
 mod failure;
 mod kubernetes;
 mod labs;
+mod matrix;
 mod output;
 mod place;
 mod recorder;
@@ -50,6 +51,8 @@ fn dispatch(command: Command) -> Result<u8, Failure> {
     match command {
         Command::Plan(arguments) => commands::plan::run(&arguments),
         Command::Run(arguments) => commands::run::run(&arguments),
+        Command::Verdict(arguments) => commands::verdict::run(&arguments),
+        Command::Matrix(arguments) => commands::matrix::run(&arguments),
         Command::Status(arguments) => commands::status::run(&arguments),
         Command::Revert(arguments) => commands::revert::run(&arguments),
         Command::Halt(arguments) => commands::halt::halt(&arguments),

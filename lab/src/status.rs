@@ -103,37 +103,42 @@ fn lab_report(directory: &LabDirectory, record: &Record, holder: &ProcessId) -> 
 
 impl Report {
     /// For people.
-    pub fn print(&self) {
+    pub fn text(&self) -> String {
         if self.labs.is_empty() {
-            println!("no lab is up");
+            return "no lab is up\n".to_string();
         }
+        let mut lines = Vec::new();
         for lab in &self.labs {
             let kind = clap::ValueEnum::to_possible_value(&lab.kind);
             let kind = kind.map_or_else(String::new, |kind| kind.get_name().to_string());
-            println!("lab {} ({kind}), holder {}", lab.name, lab.holder_pid);
-            println!("  fleet   {}", lab.fleet_file.display());
+            lines.push(format!(
+                "lab {} ({kind}), holder {}",
+                lab.name, lab.holder_pid
+            ));
+            lines.push(format!("  fleet   {}", lab.fleet_file.display()));
             for flaw in &lab.flaws {
-                println!("  flaw    {}", flaw.name());
+                lines.push(format!("  flaw    {}", flaw.name()));
             }
             for cell in &lab.cells {
                 let addresses: Vec<String> = cell.addresses.iter().map(IpAddr::to_string).collect();
-                println!(
+                lines.push(format!(
                     "  cell    {} in {} ({}): {}",
                     cell.name,
                     cell.cloud,
                     cell.region,
                     addresses.join(", ")
-                );
+                ));
                 for node in &cell.nodes {
                     let pid = node
                         .agent_pid
                         .map_or("starting".to_string(), |pid| pid.to_string());
                     let name = format!("{}.{}", node.name, cell.name);
-                    println!("    {name:<24} agent {} pid {pid}", node.agent);
+                    lines.push(format!("    {name:<24} agent {} pid {pid}", node.agent));
                 }
             }
-            println!("  others  {}", lab.others.join(" "));
+            lines.push(format!("  others  {}", lab.others.join(" ")));
         }
+        lines.join("\n") + "\n"
     }
 }
 

@@ -247,7 +247,7 @@ pub fn down(root: &Root, name: Option<&str>) -> Result<()> {
 /// The directory of the programs that a lab runs: beside this one, unless said otherwise.
 pub fn programs(wanted: Option<PathBuf>) -> Result<PathBuf> {
     if let Some(path) = wanted {
-        return fs::canonicalize(&path).map_err(Error::file("find", &path));
+        return fs::canonicalize(&path).map_err(|_| Error::MissingBinary(path));
     }
     let own = std::env::current_exe().map_err(Error::kernel("find the own binary"))?;
     Ok(own.parent().unwrap_or(Path::new("/")).to_path_buf())

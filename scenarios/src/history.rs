@@ -1,10 +1,14 @@
 //! The history of a drill: append-only JSON lines, all that the verdict is made from.
 //!
 //! Times named `_ms` are milliseconds since the drill began, on ctl's monotonic clock, unless a
-//! field says otherwise. Records are externally tagged, one object a line. Version 1.
+//! field says otherwise. Records are externally tagged, one object a line. Version 1; `docs/history.md`
+//! says it all for people who make or read histories of their own.
+
+mod lines;
 
 use std::collections::BTreeMap;
 
+pub use lines::{History, Reader};
 use serde::{Deserialize, Serialize};
 
 use crate::fleet::Plane;

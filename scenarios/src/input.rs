@@ -74,6 +74,19 @@ impl InputError {
         error
     }
 
+    /// At a position of a file of which only this line is at hand.
+    pub(crate) fn at_line(
+        file: &str,
+        line: &str,
+        position: Position,
+        message: impl Into<String>,
+    ) -> InputError {
+        let mut error = InputError::whole(file, message);
+        error.0.position = Some(position);
+        error.0.source_line = printable(line, usize::MAX);
+        error
+    }
+
     /// At the value of a YAML path, or at the nearest part of the path that the file has.
     pub(crate) fn at_value(places: &Places, path: &str, message: impl Into<String>) -> InputError {
         InputError::placed(places, path, places.value(path), message)

@@ -10,6 +10,7 @@ mod frame;
 mod integrity;
 pub mod interval;
 mod judge;
+pub mod matrix;
 mod others;
 mod planes;
 pub mod power;
@@ -21,15 +22,19 @@ pub mod windows;
 #[cfg(test)]
 mod agents_tests;
 #[cfg(test)]
-mod drill;
+pub(crate) mod drill;
 #[cfg(test)]
 mod integrity_tests;
 #[cfg(test)]
 mod judge_tests;
 #[cfg(test)]
+mod monte_carlo_tests;
+#[cfg(test)]
 mod mutation_tests;
 #[cfg(test)]
 mod planes_tests;
+#[cfg(test)]
+mod property_tests;
 #[cfg(test)]
 mod watch_tests;
 

@@ -164,12 +164,28 @@ impl Running {
             _ => None,
         });
         let verdict = verdict.unwrap_or_else(|| panic!("no verdict: {status}\n{text}"));
+        let exit_code = status.code().unwrap_or(-1);
+        self.assert_judged_alike(exit_code, &verdict);
         Drill {
-            exit_code: status.code().unwrap_or(-1),
+            exit_code,
             text,
             verdict,
             records,
         }
+    }
+}
+
+impl Running {
+    /// The history alone must lead to the same verdict again.
+    fn assert_judged_alike(&self, exit_code: i32, verdict: &Verdict) {
+        let history = self.history().display().to_string();
+        let again = cli(&["verdict", &history, "--json", "-"]);
+        assert_eq!(again.status.code(), Some(exit_code), "judged again");
+        let judged: serde_json::Value =
+            serde_json::from_slice(&again.stdout).expect("the verdict is JSON");
+        let judged: Verdict =
+            serde_json::from_value(judged["verdict"].clone()).expect("it holds the verdict");
+        assert_eq!(&judged, verdict, "judged again");
     }
 }
 

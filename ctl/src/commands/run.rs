@@ -4,7 +4,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use scenarios::verdict::Verdict;
+use scenarios::verdict::{Outcome, Verdict};
 use serde::Serialize;
 use wire::{Claim, State};
 
@@ -59,6 +59,17 @@ pub fn run(arguments: &RunArguments) -> Result<u8, Failure> {
         written => written?,
     }
     Ok(report.exit_code)
+}
+
+/// One drill of several; the answer is how it came out.
+pub fn once(
+    prepared: Prepared,
+    identities: &Identities,
+    history: PathBuf,
+) -> Result<Outcome, Failure> {
+    let drill = drill_id(&prepared.scenario.name);
+    let report = super::block_on(drill_once(prepared, identities, drill, history))?;
+    Ok(report.verdict.outcome)
 }
 
 async fn drill_once(
@@ -143,7 +154,7 @@ fn check_agents(agents: &[Agent]) -> Result<(), Failure> {
 }
 
 /// A fleet that is not a lab is named to the person before anything is touched.
-fn consent(prepared: &Prepared) -> Result<(), Failure> {
+pub fn consent(prepared: &Prepared) -> Result<(), Failure> {
     output::say(&plan::text(prepared));
     if !std::io::stdin().is_terminal() {
         return Err(Failure::Refused {

@@ -6,7 +6,7 @@ use scenarios::fleet::Fleet;
 use scenarios::history::{Judgement, Stream};
 use scenarios::plan::Plan;
 use scenarios::planner;
-use scenarios::scenario::Scenario;
+use scenarios::scenario::{Scenario, TargetSelector};
 use scenarios::verdict::SETTLE_BLOCKS;
 use scenarios::verdict::windows::Asked;
 
@@ -35,11 +35,24 @@ pub fn prepare(
     fleet: &FleetArguments,
     reach: Reach,
 ) -> Result<Prepared, Failure> {
+    prepare_for(scenario, fleet, reach, None)
+}
+
+/// With another target than the scenario's own.
+pub fn prepare_for(
+    scenario: &ScenarioArguments,
+    fleet: &FleetArguments,
+    reach: Reach,
+    target: Option<TargetSelector>,
+) -> Result<Prepared, Failure> {
     let (text, file) = source(&scenario.scenario)?;
     let mut place = place::find(fleet, reach)?;
     let mut read = scenarios::read_scenario_bytes(&text, &file)?;
     if let Some(window) = scenario.window {
         planner::with_window(&mut read, window)?;
+    }
+    if let Some(target) = target {
+        read.target = target;
     }
     if let Some(rate) = scenario.rate {
         planner::with_rate(&mut place.fleet, rate)?;

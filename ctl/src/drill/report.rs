@@ -155,7 +155,7 @@ fn row_cells(row: &Row, streams: &[Stream]) -> Vec<String> {
     ]
 }
 
-fn class_word(class: Class) -> &'static str {
+pub fn class_word(class: Class) -> &'static str {
     match class {
         Class::Degraded => "DEGRADED",
         Class::Inconclusive => "inconclusive",

@@ -54,6 +54,25 @@ fn a_bad_fleet_file_is_named_with_line_and_column() {
 }
 
 #[test]
+fn a_history_that_is_none_is_named_with_line_and_column() {
+    assert_says(&cli(&["verdict", "nowhere.jsonl"]), 64, &["nowhere.jsonl"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("h.jsonl");
+    let history = file.display().to_string();
+    for (text, words) in [
+        ("", "holds no record"),
+        ("kind: Fleet\n", "h.jsonl:1:1: not a history"),
+        (
+            "{\"header\":{\"format\":7}}\n",
+            "format 7, this cellwall reads 1",
+        ),
+    ] {
+        std::fs::write(&file, text).expect("a file");
+        assert_says(&cli(&["verdict", &history]), 64, &[words]);
+    }
+}
+
+#[test]
 fn library_and_schema_speak_json() {
     assert_says(&cli(&["library"]), 0, &["black-hole-cloud\n"]);
     let output = cli(&["library", "black-hole-cloud"]);

@@ -4,6 +4,7 @@ mod aborted;
 mod flaws;
 mod halt;
 mod inputs;
+mod matrix;
 mod own_control_path;
 mod passes;
 mod too_little;
