@@ -1,13 +1,14 @@
 //! A world as the program outside of it sees it: a child in namespaces of its own, which is asked.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use crate::inside::{Answer, Ask};
+use crate::program;
 use crate::scene;
 use crate::world::Place;
 use crate::world::groups::{self, Groups};
@@ -62,20 +63,10 @@ impl Outside {
             .stdout(Stdio::piped())
             .spawn()
             .map_err(|cause| failed("setpriv", cause))?;
-        let (tell, answers) = mpsc::channel();
-        if let Some(stdout) = child.stdout.take() {
-            std::thread::spawn(move || {
-                let lines = BufReader::new(stdout).lines().map_while(Result::ok);
-                lines
-                    .map(|line| tell.send(line))
-                    .take_while(Result::is_ok)
-                    .count()
-            });
-        }
         let mut world = Self {
             asks: child.stdin.take(),
+            answers: program::lines(child.stdout.take()),
             child,
-            answers,
             place,
             groups: Groups::named(&name)?,
             frozen: None,

@@ -1,7 +1,8 @@
-//! Other programs run to their end: ip, tc, nft and the like.
+//! Other programs run to their end, as ip, tc and nft, or listened to.
 
-use std::io::Write;
-use std::process::{Command, Output, Stdio};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{ChildStdout, Command, Output, Stdio};
+use std::sync::mpsc;
 
 /// `input` is what it reads. An error only if it could not be run; how it ended is the caller's matter.
 pub fn output(name: &str, arguments: &[&str], input: &str) -> Result<Output, String> {
@@ -41,4 +42,19 @@ pub fn failure(name: &str, arguments: &[&str], output: &Output) -> String {
 /// What it wrote, as text.
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Its lines as they come; the channel closes when it closes its end.
+pub fn lines(stdout: Option<ChildStdout>) -> mpsc::Receiver<String> {
+    let (tell, lines) = mpsc::channel();
+    if let Some(stdout) = stdout {
+        std::thread::spawn(move || {
+            let lines = BufReader::new(stdout).lines().map_while(Result::ok);
+            lines
+                .map(|line| tell.send(line))
+                .take_while(Result::is_ok)
+                .count()
+        });
+    }
+    lines
 }

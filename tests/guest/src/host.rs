@@ -1,7 +1,7 @@
 //! QEMU as seen from this machine: it is started, listened to, reset on request, and ended.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -102,20 +102,10 @@ impl Boot<'_> {
             .stdout(Stdio::piped())
             .spawn()
             .map_err(|cause| format!("{QEMU}: {cause}; `make setup` brings it"))?;
-        let (tell, lines) = mpsc::channel();
-        if let Some(stdout) = child.stdout.take() {
-            std::thread::spawn(move || {
-                let lines = BufReader::new(stdout).lines().map_while(Result::ok);
-                lines
-                    .map(|line| tell.send(line))
-                    .take_while(Result::is_ok)
-                    .count()
-            });
-        }
         Ok(Machine {
+            lines: program::lines(child.stdout.take()),
             child,
             monitor,
-            lines,
         })
     }
 }
