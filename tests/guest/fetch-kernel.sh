@@ -2,6 +2,7 @@
 # Unpacks Debian's cloud kernel into the cache, unless it is there. It is never installed: this
 # machine boots nothing of it.
 set -eu
+PATH=$PATH:/usr/sbin:/sbin # for depmod
 cache=${CELLWALL_CACHE:-/var/cache/cellwall}/guest
 package=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image/ { print $2; exit }')
 [ -n "$package" ] || { echo "apt knows no linux-image-cloud-amd64: is this Debian, and was apt-get update run?" >&2; exit 1; }
