@@ -84,9 +84,9 @@ fn say(header: &Header, history: &History, verdict: &Verdict) {
     output::say(&report::verdict_text(verdict, &header.streams));
     match recorded(&history.records) {
         None => output::say("the history records no verdict of its own"),
-        Some(was) if was == verdict => {}
+        Some(was) if was.outcome == verdict.outcome => {}
         Some(was) => output::say(&format!(
-            "the history records another verdict: {}",
+            "the history records another outcome: {}",
             report::outcome_word(was.outcome)
         )),
     }

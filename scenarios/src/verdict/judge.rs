@@ -228,7 +228,42 @@ fn pass_reasons(evidence: &Evidence<'_>, rows: &[Row], planes: &[CellPlane]) -> 
         "no residue on {} nodes",
         evidence.header.plan.nodes().len()
     ));
+    reasons.extend(symptom(evidence));
+    reasons.push("capacity of the other cells: untested, for probes are no load".to_owned());
     reasons
+}
+
+/// How the target failed: a cloud that is gone is silent, an answer says that a part of it lived.
+fn symptom(evidence: &Evidence<'_>) -> Option<String> {
+    let fire = evidence.fire?;
+    let during = fire..evidence.planned_end(fire).max(fire);
+    let mut kinds = [
+        ("timeouts", 0_u64),
+        ("refused or reset", 0),
+        ("wrong answers and other errors", 0),
+        ("slow answers", 0),
+    ];
+    for stream in evidence.with_role(Role::Target) {
+        let blocks = evidence.blocks.get(stream.name.as_str());
+        for (_, block) in blocks
+            .into_iter()
+            .flat_map(|blocks| blocks.range(during.clone()))
+        {
+            let seen = [block.timeouts, block.resets, block.errors, block.slow];
+            for ((_, sum), seen) in kinds.iter_mut().zip(seen) {
+                *sum = sum.saturating_add(u64::from(seen));
+            }
+        }
+    }
+    let all: u64 = kinds
+        .iter()
+        .fold(0, |all, (_, sum)| all.saturating_add(*sum));
+    let shares: Vec<String> = kinds
+        .iter()
+        .filter(|(_, sum)| *sum > 0)
+        .map(|(kind, sum)| format!("{kind} {}", percent(*sum as f64 / all as f64)))
+        .collect();
+    (all > 0).then(|| format!("what the target's users saw: {}", shares.join(", ")))
 }
 
 #[cfg(test)]

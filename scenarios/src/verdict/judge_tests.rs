@@ -18,7 +18,13 @@ fn a_clean_drill_passes_with_its_bounds() {
             "recovered",
         ],
     );
-    assert_eq!(verdict.reasons.len(), 3);
+    assert_eq!(verdict.reasons.len(), 5);
+    assert!(
+        verdict
+            .reasons
+            .contains(&"what the target's users saw: timeouts 100.0 %".to_owned())
+    );
+    assert!(verdict.reasons[4].contains("capacity") && verdict.reasons[4].contains("untested"));
     assert_eq!(
         class(&verdict, "ali/checkout", Window::Fault),
         Class::Effective
@@ -52,6 +58,19 @@ fn a_clean_drill_passes_with_its_bounds() {
             .iter()
             .all(|r| r.stream != "aws/checkout" || r.e_value < Some(1.0))
     );
+}
+
+/// A cloud whose edge still answers is not one that is gone, and the report says so.
+#[test]
+fn the_targets_symptom_is_told() {
+    let mut records = history(&sound);
+    for stream in ["ali/checkout", "ali/orders", "shop@ali"] {
+        alter(&mut records, stream, 0..30, |block| {
+            (block.timeouts, block.errors) = (0, block.bad);
+        });
+    }
+    let words = ["timeouts 50.0 %", "wrong answers and other errors 50.0 %"];
+    expect(&records, Outcome::Pass, &words);
 }
 
 #[test]
