@@ -275,6 +275,12 @@ pub trait Reversible {
     fn leans_on_others(_undo: &Self::Undo) -> bool {
         false
     }
+
+    /// What of this node no other drill may alter meanwhile, in words that are the same for the same thing:
+    /// where a value that somebody else's fault has set cannot be told from an ordinary one.
+    fn alters(_undo: &Self::Undo) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 macro_rules! mechanisms {
@@ -359,6 +365,10 @@ macro_rules! mechanisms {
 
             pub fn leans_on_others(&self) -> bool {
                 match self { $(Undo::$variant(undo) => <$change>::leans_on_others(undo),)* }
+            }
+
+            pub fn alters(&self) -> Vec<String> {
+                match self { $(Undo::$variant(undo) => <$change>::alters(undo),)* }
             }
         }
     };

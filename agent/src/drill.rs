@@ -34,6 +34,11 @@ pub enum Error {
         step: u32,
         cause: Box<changes::Error>,
     },
+    #[error(
+        "drill {drill}: {why}, so what was before could not be told from its fault; nothing was altered; \
+         wait for its end"
+    )]
+    Neighbour { drill: String, why: String },
     #[error("drill {drill}: {cause}")]
     Journal {
         drill: String,

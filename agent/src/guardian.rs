@@ -7,6 +7,8 @@
 //! A guardian that someone stops (SIGSTOP) is not missed: the agent's own ways out hold, and behind
 //! them the next start and `revert --all`, as if there were none.
 
+use std::fs::{File, OpenOptions};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -18,7 +20,7 @@ use tokio::process::{Child, Command};
 use crate::boottime::Boottime;
 use crate::changes::Hands;
 use crate::halt::Halt;
-use crate::journal;
+use crate::journal::{self, Asks};
 use crate::kernel::hierarchies::{self, Stay};
 use crate::kernel::process::{ProcessHandle, set_oom_score};
 use crate::kernel::procfs;
@@ -139,6 +141,7 @@ pub fn run(options: &Options) -> Result<(), String> {
     let started = Boottime::now();
     let halt = Halt::beside(journal);
     let mut halted: Option<Boottime> = None; // since when the file was seen
+    let mut journal = Seen::of(journal);
     let cause = loop {
         let gone = match &agent {
             Some(agent) => agent
@@ -149,7 +152,7 @@ pub fn run(options: &Options) -> Result<(), String> {
         if gone {
             break "guardian: the agent died";
         }
-        let contents = journal::read(journal).ok();
+        let contents = journal::read(&journal.place()).ok();
         if contents.as_ref().is_some_and(|contents| contents.closed) {
             return Ok(());
         }
@@ -177,10 +180,44 @@ pub fn run(options: &Options) -> Result<(), String> {
             _ => {}
         }
     };
-    if !journal.exists() {
+    let place = journal.place();
+    let asks = journal::read(&place).map(|contents| contents.asks());
+    if !place.exists() || matches!(asks, Ok(Asks::Nothing)) && journal.is_gone() {
         return Ok(()); // it died before it had altered anything
     }
-    revert(journal, &mut hands, cause)
+    revert(&place, &mut hands, cause)
+}
+
+/// The journal where it should be, or, when it was taken away from there, as it was opened before: what
+/// it says is owed all the same.
+struct Seen {
+    path: PathBuf,
+    held: Option<File>,
+}
+
+impl Seen {
+    fn of(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            held: None,
+        }
+    }
+
+    fn is_gone(&self) -> bool {
+        !self.path.exists()
+    }
+
+    fn place(&mut self) -> PathBuf {
+        let gone = self.is_gone();
+        if !gone && self.held.is_none() {
+            let opened = journal::open_regular(&self.path, OpenOptions::new().read(true));
+            self.held = opened.ok();
+        }
+        match &self.held {
+            Some(held) if gone => PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd())),
+            _ => self.path.clone(),
+        }
+    }
 }
 
 /// Its own session, so that the agent's terminal or process group does not take it along; signals
@@ -281,7 +318,7 @@ fn revert(journal: &Path, hands: &mut Hands, cause: &str) -> Result<(), String> 
             Ok(None) => return Ok(()), // the next agent was quicker
             Ok(Some(outcome)) if outcome.clean() => return Ok(()),
             Ok(Some(outcome)) => left = outcome.residue().join("; "),
-            Err(_) if !journal.exists() => return Ok(()), // never permitted anything
+            Err(_) if !journal.exists() => return Ok(()), // put away by the next agent
             Err(error) => left = error.to_string(),
         }
         std::thread::sleep(POLL);

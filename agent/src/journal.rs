@@ -110,8 +110,8 @@ impl Journal {
             path: path.to_owned(),
             cause,
         };
-        let opened = OpenOptions::new().read(true).write(true).open(path);
-        let opened = opened.or_else(|_| File::open(path));
+        let opened = open_regular(path, OpenOptions::new().read(true).write(true));
+        let opened = opened.or_else(|_| open_regular(path, OpenOptions::new().read(true)));
         let mut file = opened.map_err(|cause| error("open", cause))?;
         lock(&file, path, patience)?;
         let mut bytes = Vec::new();
@@ -182,12 +182,26 @@ impl Journal {
 
 /// Reads a journal without its lock, as the guardian does while the agent lives.
 pub fn read(path: &Path) -> Result<Contents, Error> {
-    let bytes = std::fs::read(path).map_err(|cause| Error::File {
+    let mut bytes = Vec::new();
+    let read = open_regular(path, OpenOptions::new().read(true))
+        .and_then(|mut file| file.read_to_end(&mut bytes));
+    read.map_err(|cause| Error::File {
         what: "read",
         path: path.to_owned(),
         cause,
     })?;
     Ok(Contents::of(path, &bytes))
+}
+
+/// Anything else under the name, such as a pipe, would hold up whoever opens it, and all ways back
+/// behind it.
+pub(crate) fn open_regular(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let unblocked = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = options.custom_flags(unblocked).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is not a regular file")),
+    }
 }
 
 /// Where the journals of a state directory are.

@@ -13,6 +13,7 @@ pub mod hex;
 pub mod journal;
 pub mod kernel;
 pub mod mistakes;
+pub mod neighbours;
 pub mod owner;
 pub mod pods;
 pub mod policy;

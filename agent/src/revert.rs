@@ -171,10 +171,11 @@ pub fn take_over(
         }
         Asks::Undo => {}
     }
-    let drill = path
+    let named = path
         .file_stem()
         .map(|stem| stem.to_string_lossy().into_owned());
-    let drill = drill.unwrap_or_default();
+    let drill = contents.armed.as_ref().map(|armed| armed.drill.clone());
+    let drill = drill.or(named).unwrap_or_default();
     let same_boot = match (&contents.armed, boot_id()) {
         (Some(armed), Ok(now)) => armed.boot_id == now,
         _ => true, // unknown: an undo too many does no harm

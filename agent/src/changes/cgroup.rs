@@ -140,6 +140,14 @@ impl Reversible for CgroupLimit {
         failed.map_or(Ok(drifted), Err)
     }
 
+    fn alters(undo: &Undo) -> Vec<String> {
+        let path = undo.group.path();
+        let settings = undo.settings.iter();
+        settings
+            .map(|setting| path.join(&setting.file).display().to_string())
+            .collect()
+    }
+
     fn lapsed(undo: &Undo) -> Vec<String> {
         let path = undo.group.path().display();
         if !undo.group.is_there() {

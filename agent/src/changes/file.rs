@@ -138,6 +138,10 @@ impl Reversible for FileChange {
         applied(self, undo, permit)
     }
 
+    fn alters(undo: &Undo) -> Vec<String> {
+        vec![undo.folder.join(&undo.name).display().to_string()]
+    }
+
     fn undo(undo: &Undo, _: &mut Hands, permit: &Permit) -> Result<Vec<String>, Error> {
         undone(undo, permit)
     }

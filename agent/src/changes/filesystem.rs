@@ -142,6 +142,10 @@ impl Reversible for FilesystemChange {
         })
     }
 
+    fn alters(undo: &Undo) -> Vec<String> {
+        vec![format!("file system {}", undo.superblock)]
+    }
+
     fn undo(undo: &Undo, _: &mut Hands, permit: &Permit) -> Result<Vec<String>, Error> {
         match &undo.act {
             Act::Freeze { marker } => freeze::undo(undo, marker, permit),

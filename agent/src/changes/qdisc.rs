@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Error, Hands, Place, Reversible, network};
 use crate::journal::Permit;
+use crate::kernel::links::Links;
 use crate::kernel::netlink::{self, Socket};
 use crate::kernel::nft::Gate;
 use crate::kernel::qdisc::{self, Filter, Options, Root};
@@ -19,6 +20,8 @@ use crate::kernel::tryout;
 
 /// Disciplines of others that come back from what the kernel tells about them.
 const RESTORABLE: [&str; 3] = ["pfifo", "bfifo", "tbf"];
+/// DEFAULT_TX_QUEUE_LEN of linux/netdevice.h.
+const USUAL_LENGTH: u32 = 1_000;
 const NEXT: &str = "look at it with `tc qdisc show`, then run `cellwall-agent revert --all`";
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +38,9 @@ pub struct Undo {
     /// Where the device is; none in a journal of before, and from a kernel that cannot tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<u64>,
+    /// The device's queue had the length 0, which the kernel makes [`USUAL_LENGTH`] with a first qdisc.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_length: bool,
 }
 
 impl Reversible for QdiscChange {
@@ -78,6 +84,7 @@ impl Reversible for QdiscChange {
             before,
             shape: Some(self.shape.clone()),
             namespace: network::here(hands).map_err(look)?,
+            without_length: length(device).map_err(look)? == Some(0),
         })
     }
 
@@ -144,22 +151,12 @@ impl Reversible for QdiscChange {
         if let Some(gone) = network::elsewhere(undo.namespace, hands, &what)? {
             return Ok(gone);
         }
-        let now = root(hands, undo.device).map_err(|cause| back(undo, cause.into()))?;
-        let Some(ours) = now.as_ref().filter(|root| root.is_ours()) else {
-            // Not applied, or undone before, or gone with its device; or somebody has changed it.
-            let changed = now.is_some() && now != undo.before;
-            let drifted = changed && number(name) == Some(undo.device);
-            return Ok(drifted
-                .then(|| format!("{name} has another qdisc than was captured: {}", told(&now)))
-                .into_iter()
-                .collect());
-        };
-        match undo.shape.as_ref().and_then(|shape| altered(shape, ours)) {
-            Some(how) => Ok(vec![format!(
-                "somebody else has altered our qdisc of {name}, and it stays so: {how}"
-            )]),
-            None => take_away(undo, hands, permit),
+        let drifted = undo_root(undo, hands, permit)?;
+        // Only now: a qdisc that stands there counts on it.
+        if drifted.is_empty() {
+            take_length_away(undo, permit)?;
         }
+        Ok(drifted)
     }
 
     fn lapsed(undo: &Undo) -> Vec<String> {
@@ -186,6 +183,27 @@ impl Reversible for QdiscChange {
     }
 }
 
+/// The root as it was, if ours is there; what somebody else has put there stays.
+fn undo_root(undo: &Undo, hands: &mut Hands, permit: &Permit) -> Result<Vec<String>, Error> {
+    let name = &undo.name;
+    let now = root(hands, undo.device).map_err(|cause| back(undo, cause.into()))?;
+    let Some(ours) = now.as_ref().filter(|root| root.is_ours()) else {
+        // Not applied, or undone before, or gone with its device; or somebody has changed it.
+        let changed = now.is_some() && now != undo.before;
+        let drifted = changed && number(name) == Some(undo.device);
+        return Ok(drifted
+            .then(|| format!("{name} has another qdisc than was captured: {}", told(&now)))
+            .into_iter()
+            .collect());
+    };
+    match undo.shape.as_ref().and_then(|shape| altered(shape, ours)) {
+        Some(how) => Ok(vec![format!(
+            "somebody else has altered our qdisc of {name}, and it stays so: {how}"
+        )]),
+        None => take_away(undo, hands, permit),
+    }
+}
+
 /// Takes ours away, or puts in its place what was there before.
 fn take_away(undo: &Undo, hands: &mut Hands, permit: &Permit) -> Result<Vec<String>, Error> {
     let name = &undo.name;
@@ -206,6 +224,32 @@ fn take_away(undo: &Undo, hands: &mut Hands, permit: &Permit) -> Result<Vec<Stri
         format!("{name} has {after} where there was {before}")
     };
     Ok((!same).then(other).into_iter().collect())
+}
+
+/// The length that the kernel has given the device for our sake.
+fn take_length_away(undo: &Undo, permit: &Permit) -> Result<(), Error> {
+    if !undo.without_length || number(&undo.name) != Some(undo.device) {
+        return Ok(());
+    }
+    let failed = |cause: netlink::Error| Error::Back {
+        what: format!("take the queue length of {} away", undo.name),
+        cause: cause.into(),
+        now: format!("the qdisc is as before, the length may be {USUAL_LENGTH}"),
+        next: "look at it with `ip link`, then run `cellwall-agent revert --all`",
+    };
+    match length(undo.device).map_err(failed)? {
+        Some(USUAL_LENGTH) => Links::open()
+            .and_then(|mut links| links.set_queue_length(undo.device, 0, permit))
+            .map_err(failed),
+        _ => Ok(()), // never given, or of somebody else
+    }
+}
+
+/// `txqueuelen` of a device; none if it is gone.
+fn length(device: u32) -> Result<Option<u32>, netlink::Error> {
+    let links = Links::open()?.all()?;
+    let link = links.into_iter().find(|link| link.index == device);
+    Ok(link.and_then(|link| link.queue_length))
 }
 
 fn back(undo: &Undo, cause: super::Cause) -> Error {

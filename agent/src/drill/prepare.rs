@@ -10,6 +10,7 @@ use crate::changes::{self, Directions, Hands, Management, OURS, Place, Undo, fir
 use crate::guards::Identity;
 use crate::journal::{self, Intent, Journal, Permit, Record};
 use crate::mistakes;
+use crate::neighbours;
 use crate::pods::{self, Pod};
 
 /// Puts every undo on disk.
@@ -81,7 +82,13 @@ pub(super) fn capture_all(
             stage: Stage::Waiting,
         });
     }
-    Ok((work, intents))
+    match neighbours::holds(&intents) {
+        Some(why) => Err(Error::Neighbour {
+            drill: order.drill.clone(),
+            why,
+        }),
+        None => Ok((work, intents)),
+    }
 }
 
 /// The canary of one drill, as it stands in the journal before it flies.

@@ -8,12 +8,15 @@ use std::os::fd::AsRawFd;
 
 use super::namespaces::Namespace;
 use super::netlink::{Batch, Error, NLM_F_ACK, NLM_F_DUMP, Socket, attributes};
+use crate::journal::Permit;
 
+const RTM_NEWLINK: u16 = 16;
 const RTM_GETLINK: u16 = 18;
 const RTM_GETROUTE: u16 = 26;
 const RTM_GETNSID: u16 = 90;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_LINK: u16 = 5;
+const IFLA_TXQLEN: u16 = 13;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_INFO_KIND: u16 = 1;
@@ -37,6 +40,8 @@ pub struct Link {
     pub kind: String,
     /// Index of the device that it is paired with or stands on.
     pub peer: Option<u32>,
+    /// How many packets a queue of it holds (`txqueuelen`).
+    pub queue_length: Option<u32>,
     /// The asking namespace's number of the namespace in which `peer` is; none if it is the same.
     pub peer_namespace: Option<i32>,
 }
@@ -66,6 +71,15 @@ impl Links {
             || links.borrow_mut().clear(),
         )?;
         Ok(links.into_inner())
+    }
+
+    /// Sets `txqueuelen` of the device with this number.
+    pub fn set_queue_length(&mut self, device: u32, length: u32, _: &Permit) -> Result<(), Error> {
+        let mut header = [0; 16]; // struct ifinfomsg: the index stands behind family, padding and type
+        header[4..8].copy_from_slice(&device.to_ne_bytes());
+        self.0.request("link", (RTM_NEWLINK, 0), &header, |out| {
+            out.bytes(IFLA_TXQLEN, &length.to_ne_bytes());
+        })
     }
 
     pub fn default_routes(&mut self) -> Result<Vec<DefaultRoute>, Error> {
@@ -135,6 +149,7 @@ fn link(payload: &[u8]) -> Option<Link> {
         match kind {
             IFLA_IFNAME => link.name = text(value),
             IFLA_LINK => link.peer = word(value),
+            IFLA_TXQLEN => link.queue_length = word(value),
             IFLA_LINK_NETNSID => link.peer_namespace = word(value).map(|raw| raw as i32),
             IFLA_LINKINFO => {
                 let mut kinds = attributes(value).filter(|(kind, _)| *kind == IFLA_INFO_KIND);

@@ -49,7 +49,9 @@ impl Section {
             Section::Groups => &["process", "cgroup"],
             Section::Files => &["file"],
             Section::Volumes | Section::Mounts => &["filesystem"],
-            Section::Links | Section::Addresses | Section::Rules | Section::Sysctls => &[],
+            // The kernel gives a device without a queue length one with its first qdisc.
+            Section::Links => &["qdisc"],
+            Section::Addresses | Section::Rules | Section::Sysctls => &[],
             Section::State => return None,
         })
     }

@@ -44,7 +44,7 @@ addr add 10.9.0.1/24 dev up0
 addr add 10.8.0.1/24 dev side0
 link add foreign0 address 02:00:00:00:00:07 type ifb
 link set up0 up
-link set side0 up
+link set side0 txqueuelen 0 up
 link set foreign0 up
 route add default via 10.9.0.2 metric 30
 -6 route add default via fd09::2 metric 30

@@ -1,0 +1,115 @@
+//! What lies beside a drill: another agent's drill on the same thing, a journal that is taken away, and
+//! things under a journal's name that are none.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+use scenarios::change::{CgroupLimit, Change, FileAct, FileChange, Limit};
+
+use crate::support::*;
+
+fn chmod(path: &Path, mode: u32) -> Change {
+    Change::File(FileChange {
+        path: path.display().to_string(),
+        act: FileAct::Chmod { mode },
+    })
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+fn in_force(host: &Host, change: &Change, lasts: &str) -> Changing {
+    let mut changing = host.change("d", std::slice::from_ref(change), lasts);
+    assert!(changing.says("in force"), "{:?}", changing.ends());
+    changing
+}
+
+/// A file with mode 644 on this machine's disk, which all hosts of a test see.
+fn file() -> (tempfile::TempDir, std::path::PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    std::fs::write(&path, "text\n").unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
+    (folder, path)
+}
+
+#[test]
+#[ignore = "needs root: mount namespaces"]
+fn what_another_agents_drill_has_altered_is_refused_until_it_is_over() {
+    let (one, other) = (Host::new(), Host::new());
+    let (_folder, path) = file();
+    let mut first = in_force(&one, &chmod(&path, 0o000), "2s");
+    let (code, text) = other.change("e", &[chmod(&path, 0o001)], "5s").ends();
+    assert_eq!(code, Some(70), "{text}");
+    assert!(text.contains("drill d of another agent"), "{text}");
+    assert_eq!(mode(&path), 0o000);
+    first.ends_clean();
+    assert_eq!(mode(&path), 0o644);
+    other
+        .change("f", &[chmod(&path, 0o001)], "200ms")
+        .ends_clean();
+    assert_eq!(mode(&path), 0o644);
+}
+
+#[test]
+#[ignore = "needs root: v1 control groups"]
+fn two_agents_do_not_limit_one_group() {
+    let group = Group::new("cpu").expect("a v1 hierarchy with limits");
+    let limit = |millis| {
+        Change::Cgroup(CgroupLimit {
+            path: group.path(),
+            limit: Limit::Cpu { millis },
+        })
+    };
+    let (one, other) = (Host::new(), Host::new());
+    let mut first = in_force(&one, &limit(500), "1500ms");
+    let (code, text) = other.change("e", &[limit(200)], "5s").ends();
+    assert_eq!(code, Some(70), "{text}");
+    assert!(text.contains("cpu.cfs_quota_us"), "{text}");
+    first.ends_clean();
+    assert_eq!(group.read("cpu.cfs_quota_us"), "-1");
+}
+
+/// The guardian of a dead agent still has it: also the next agent must not take the fault for a value.
+#[test]
+#[ignore = "needs root: mount namespaces"]
+fn a_journal_that_was_taken_away_is_walked_all_the_same() {
+    for away in ["rm", "mv"] {
+        let host = Host::new();
+        let (_folder, path) = file();
+        let mut changing = in_force(&host, &chmod(&path, 0o000), "60s");
+        let journal = host.state().join("journal/d.journal");
+        // The guardian looks every 200 ms.
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        match away {
+            "rm" => std::fs::remove_file(&journal).unwrap(),
+            _ => std::fs::rename(&journal, host.path("elsewhere")).unwrap(),
+        }
+        changing.crash();
+        until("the guardian has put it back", || mode(&path) == 0o644);
+    }
+}
+
+#[test]
+#[ignore = "needs root: mount namespaces"]
+fn a_pipe_under_a_journals_name_holds_nothing_up() {
+    let host = Host::new();
+    let (_folder, path) = file();
+    let mut changing = in_force(&host, &chmod(&path, 0o000), "60s");
+    kill(guardian_of(changing.pid()), Signal::SIGKILL).unwrap();
+    changing.crash();
+    let pipe = host.state().join("journal/a.journal");
+    mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+    let output = host.revert_all();
+    assert_eq!(output.status.code(), Some(4), "{}", text(&output));
+    assert!(
+        text(&output).contains("not a regular file"),
+        "{}",
+        text(&output)
+    );
+    assert_eq!(mode(&path), 0o644, "the journals behind it are walked");
+}
