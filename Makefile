@@ -81,15 +81,16 @@ crash-sample: build ## Kill agents, guardians and conductors at a sample of syst
 crash: build ## Kill agents and guardians at every system call (takes hours)
 	$(SUDO) $(BIN)/crash --all $(CRASH_OPTIONS)
 
-# Agents with a planted mistake are built beside the product, never in its place. 4 is residue; any
-# other answer means that the mistake was not found, or something else went wrong.
+# Agents with a planted mistake are built beside the product, never in its place, and its calls are
+# counted with the product: each mistake must be found at a point. 4 is residue; any other answer means
+# that it was not found, or something else went wrong.
 crash-mistakes: build ## Show that the harness finds what it must: agents with planted mistakes
 	@for mistake in $(MISTAKES); do \
 	  cargo build --quiet --locked -p cellwall-agent --features mistake-$$mistake \
 	    --target-dir $(BIN)/../mistakes || exit 1; \
 	  echo "planted: $$mistake"; \
 	  $(SUDO) $(BIN)/crash --sample $(POINTS) $(CRASH_OPTIONS) --until-residue \
-	    --agent $(BIN)/../mistakes/debug/cellwall-agent; \
+	    --agent $(BIN)/../mistakes/debug/cellwall-agent --counted-by $(BIN)/cellwall-agent; \
 	  code=$$?; if [ $$code -ne 4 ]; then \
 	    echo "the planted mistake $$mistake was not found (exit code $$code)"; exit 1; fi; \
 	  echo "found: $$mistake"; done

@@ -58,6 +58,9 @@ struct Options {
     /// The program to kill; else the one beside this program
     #[arg(long, value_name = "FILE")]
     agent: Option<PathBuf>,
+    /// Count system calls with this program, and meet the points with the other
+    #[arg(long, value_name = "FILE")]
+    counted_by: Option<PathBuf>,
     /// Scenes that are played at the same time
     #[arg(long, default_value_t = 2)]
     jobs: usize,
@@ -176,10 +179,11 @@ impl Work<'_> {
         if self.over() {
             return Ok(());
         }
+        let counted = self.counted_by_another(scene)?;
         let mut world = Outside::start(scene, self.agent)?;
         let points = match self.options.call {
             Some(call) => vec![self.asked(scene, call)?],
-            None => match world.ask(&Ask::Count)? {
+            None => match counted.map_or_else(|| world.ask(&Ask::Count), Ok)? {
                 Answer::Counted(counts) => self.choose(scene, &counts),
                 Answer::Met(meeting) => {
                     self.report.undisturbed(scene, &meeting);
@@ -214,6 +218,16 @@ impl Work<'_> {
             }
         }
         Ok(())
+    }
+
+    /// In a world of its own, which is gone afterwards: worlds of one scene have one name.
+    fn counted_by_another(&self, scene: &str) -> Result<Option<Answer>, String> {
+        let Some(agent) = &self.options.counted_by else {
+            return Ok(None);
+        };
+        let agent = agent.canonicalize();
+        let agent = agent.map_err(|cause| format!("--counted-by: {cause}"))?;
+        Outside::start(scene, &agent)?.ask(&Ask::Count).map(Some)
     }
 
     fn asked(&self, scene: &str, call: u32) -> Result<Point, String> {
