@@ -88,6 +88,13 @@ pub struct JsonArguments {
 pub struct ScenarioArguments {
     /// A path to a scenario file, or the name of one in the built-in library.
     pub scenario: String,
+    #[command(flatten)]
+    pub size: SizeArguments,
+}
+
+/// How long and how often a drill looks, where that is not the file's.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct SizeArguments {
     /// Length of all three windows (before, during, after) instead of the scenario's.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub window: Option<Duration>,
@@ -144,12 +151,8 @@ pub struct MatrixArguments {
     pub directory: PathBuf,
     #[arg(long, value_enum, default_value = "cloud")]
     pub by: By,
-    /// Length of all three windows (before, during, after) instead of the scenario's.
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
-    pub window: Option<Duration>,
-    /// Rate of every probe but those of a Kubernetes API instead of the fleet's, for instance 50/s.
-    #[arg(long, value_name = "RATE", value_parser = scenarios::parse_rate)]
-    pub rate: Option<f64>,
+    #[command(flatten)]
+    pub size: SizeArguments,
     #[command(flatten)]
     pub fleet: FleetArguments,
     /// Do not ask before touching a fleet that is not a lab.

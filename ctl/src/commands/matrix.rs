@@ -95,8 +95,7 @@ fn prepared(
 ) -> Result<Prepared, Failure> {
     let scenario = ScenarioArguments {
         scenario: scenario.to_owned(),
-        window: arguments.window,
-        rate: arguments.rate,
+        size: arguments.size,
     };
     let target = match arguments.by {
         By::Cloud => TargetSelector::Cloud(target.to_owned()),

@@ -48,13 +48,13 @@ pub fn prepare_for(
     let (text, file) = source(&scenario.scenario)?;
     let mut place = place::find(fleet, reach)?;
     let mut read = scenarios::read_scenario_bytes(&text, &file)?;
-    if let Some(window) = scenario.window {
+    if let Some(window) = scenario.size.window {
         planner::with_window(&mut read, window)?;
     }
     if let Some(target) = target {
         read.target = target;
     }
-    if let Some(rate) = scenario.rate {
+    if let Some(rate) = scenario.size.rate {
         planner::with_rate(&mut place.fleet, rate)?;
     }
     let plan = planner::build(&place.fleet, &read)?;
