@@ -66,7 +66,8 @@ check: lint deny ## Format, clippy, licences
 test: setup check build ## Install what is missing, run every check and test
 	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER='$(SUDO)' \
 	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER='$(SUDO)' \
-	cargo test --release --workspace --locked -- --include-ignored --test-threads=1
+	cargo test --release --workspace --locked -- --include-ignored --test-threads=1 \
+	  $$($(SUDO) tests/lacks.sh)
 	$(SUDO) $(BIN)/crash --sample $(POINTS) --seed 1
 	$(SUDO) $(BIN)/crash conductor --sample 4 --seed 1
 	$(SUDO) $(BIN)/guest --seed 1
@@ -94,6 +95,13 @@ crash-mistakes: build ## Show that the harness finds what it must: agents with p
 	  code=$$?; if [ $$code -ne 4 ]; then \
 	    echo "the planted mistake $$mistake was not found (exit code $$code)"; exit 1; fi; \
 	  echo "found: $$mistake"; done
+	@cargo build --quiet --locked -p cellwall-agent --features mistake-ignores-lease \
+	  --target-dir $(BIN)/../mistakes
+	@echo "planted: ignores-lease"; \
+	$(SUDO) $(BIN)/crash conductor --sample 4 --seed 1 --agent $(BIN)/../mistakes/debug/cellwall-agent; \
+	code=$$?; if [ $$code -ne 4 ]; then \
+	  echo "the planted mistake ignores-lease was not found (exit code $$code)"; exit 1; fi; \
+	echo "found: ignores-lease"
 
 bench-undo: ## Measure how soon faults end, what arming costs, what an agent holds; BENCH_OPTIONS="--runs 100"
 	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER='$(SUDO)' \

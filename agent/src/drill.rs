@@ -15,6 +15,7 @@ use crate::guardian::Guardian;
 use crate::guards::Identity;
 use crate::journal::{self, Intent, Journal, Permit, Record};
 use crate::kernel::memory;
+use crate::mistakes;
 use crate::pods;
 use crate::revert::{self, Outcome};
 
@@ -162,7 +163,8 @@ impl Armed {
         guardian: Guardian,
         hands: &mut Hands,
     ) -> Result<Self, Error> {
-        let lease = order.plan.lease_ms.map(Duration::from_millis);
+        let lease = order.plan.lease_ms.filter(|_| !mistakes::IGNORES_LEASE);
+        let lease = lease.map(Duration::from_millis);
         let expires = Boottime::now().plus(order.may_stay_armed());
         let prepared =
             capture_all(&order, me, port, directory, hands).and_then(|(work, mut intents)| {
@@ -206,7 +208,7 @@ impl Armed {
                 after,
             });
         }
-        held.lease.renew(); // loading 60,000 prefixes takes its time
+        held.renew_lease(); // loading 60,000 prefixes takes its time
         Ok(Self {
             held,
             expires,
@@ -260,7 +262,7 @@ impl Armed {
         match self.ended() {
             Some(cause) => Err(cause),
             None => {
-                self.held.lease.renew();
+                self.held.renew_lease();
                 Ok(())
             }
         }
@@ -321,7 +323,7 @@ impl Firing {
         if self.deadline.passed() {
             return Err("deadline".into());
         }
-        self.held.lease.renew();
+        self.held.renew_lease();
         for work in self
             .held
             .work
@@ -369,6 +371,13 @@ macro_rules! held_drill {
 held_drill!(Armed, Firing);
 
 impl Held {
+    fn renew_lease(&mut self) {
+        self.lease.renew();
+        if let Some(ends) = self.lease.ends() {
+            self.guardian.tell_lease(ends);
+        }
+    }
+
     fn load(&mut self, hands: &mut Hands) -> Result<(), (u32, changes::Error)> {
         for (work, intent) in self.work.iter_mut().zip(&self.intents) {
             changes::load(&work.change, &work.undo, hands, &self.permit)
@@ -386,7 +395,12 @@ impl Held {
         let intents = self.intents.iter().filter(owed);
         let journal = &mut self.journal;
         let mut outcome = revert::revert(journal, &self.drill, intents, hands, &self.permit, cause);
-        outcome.drifted.append(&mut self.drifted);
+        for what in self.drifted {
+            // An ended step's undo has just been walked once more, and said the same.
+            if !outcome.drifted.contains(&what) {
+                outcome.drifted.push(what);
+            }
+        }
         self.guardian.release();
         // Only now: the way back does not wait for a look. Ended steps were looked at when they ended.
         let in_force = self.work.iter().filter(in_force);

@@ -1,14 +1,14 @@
 //! The guardian: a second process that ends a drill when the agent can no longer do it.
 //!
 //! It is the agent's child in a session of its own, and outlives it. It never edits a table while
-//! the agent lives: a dead agent's drill it reverts; an agent that is still there a second past the
-//! deadline, or past a halt, it kills first. It holds none of the agent's sockets (all are close-on-exec).
+//! the agent lives: a dead agent's drill it reverts; an agent that is still at it a second past the
+//! deadline, past the end of its lease, or past a halt, it kills first. It holds none of the agent's sockets (all are close-on-exec).
 //!
 //! A guardian that someone stops (SIGSTOP) is not missed: the agent's own ways out hold, and behind
 //! them the next start and `revert --all`, as if there were none.
 
 use std::fs::{File, OpenOptions};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -20,17 +20,19 @@ use tokio::process::{Child, Command};
 use crate::boottime::Boottime;
 use crate::changes::Hands;
 use crate::halt::Halt;
-use crate::journal::{self, Asks};
+use crate::journal;
 use crate::kernel::hierarchies::{self, Stay};
 use crate::kernel::process::{ProcessHandle, set_oom_score};
 use crate::kernel::procfs;
 use crate::revert::take_over;
 
 mod home;
+mod lease;
 pub use home::{Home, Protection};
+use lease::{Heard, Told};
 
 const READY_PATIENCE: Duration = Duration::from_secs(3);
-/// How long past the deadline, or past a halt, a living agent may still be at it.
+/// How long past the deadline, its lease, or a halt, a living agent may still be at it.
 const GRACE: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(200);
 /// How long a killed agent may take to end before that is told, and how often it is told again.
@@ -69,11 +71,13 @@ pub enum Error {
 /// The agent's hold on its guardian.
 pub struct Guardian {
     child: Child,
+    lease: Told,
 }
 
 impl Guardian {
     /// Starts one and waits until it watches this process. It must exist before any permit does.
     pub async fn start(journal: &Path, home: &Home) -> Result<Self, Error> {
+        let (lease, heard) = Told::new().map_err(Error::Start)?;
         let mut child = Command::new("/proc/self/exe")
             .arg("guardian")
             .arg("--journal")
@@ -81,7 +85,7 @@ impl Guardian {
             .arg("--agent-pid")
             .arg(std::process::id().to_string())
             .args(home.arguments())
-            .stdin(Stdio::null())
+            .stdin(heard)
             .stdout(Stdio::piped())
             .spawn()
             .map_err(Error::Start)?;
@@ -99,7 +103,7 @@ impl Guardian {
         match Protection::read(&line).filter(|_| ready) {
             Some(protection) => {
                 protection.log();
-                Ok(Self { child })
+                Ok(Self { child, lease })
             }
             None => {
                 // Only of a dead guardian can the group be removed.
@@ -107,6 +111,13 @@ impl Guardian {
                 home.tidy();
                 Err(Error::NotReady)
             }
+        }
+    }
+
+    /// When the lease ends now, unless it is renewed: the guardian ends a drill whose agent lets that pass.
+    pub fn tell_lease(&self, ends: Boottime) {
+        if let Err(error) = self.lease.tell(ends) {
+            tracing::warn!(%error, "the guardian knows of no renewal, and may end the drill at the lease");
         }
     }
 
@@ -137,6 +148,7 @@ pub fn run(options: &Options) -> Result<(), String> {
     let state = journal.parent().and_then(Path::parent);
     let hands = state.map_or_else(Hands::open, Hands::of);
     let mut hands = hands.map_err(|error| error.to_string())?;
+    let lease = Heard::of(std::io::stdin().as_fd()).map_err(|error| format!("stdin: {error}"))?;
     protection.say()?;
     let started = Boottime::now();
     let halt = Halt::beside(journal);
@@ -150,7 +162,7 @@ pub fn run(options: &Options) -> Result<(), String> {
             None => true,
         };
         if gone {
-            break "guardian: the agent died";
+            break "guardian: the agent died".to_owned();
         }
         let contents = journal::read(&journal.place()).ok();
         if contents.as_ref().is_some_and(|contents| contents.closed) {
@@ -161,31 +173,27 @@ pub fn run(options: &Options) -> Result<(), String> {
             false => None,
         };
         let past = |instant: Boottime| instant.plus(GRACE).passed();
-        match contents.and_then(|contents| contents.over_by()) {
-            Some(over_by) if past(over_by) => {
-                tracing::warn!("the agent is still at it past the deadline: killing it");
-                agent
-                    .as_ref()
-                    .map_or(Ok(()), |agent| end(agent, agent_pid))?;
-                break "guardian: the agent hung past the deadline";
-            }
-            Some(_) if halted.is_some_and(past) => {
-                tracing::warn!("the agent is still at it although it is halted: killing it");
-                agent
-                    .as_ref()
-                    .map_or(Ok(()), |agent| end(agent, agent_pid))?;
-                break "guardian: halt, and the agent hung";
-            }
+        let limit = match contents.and_then(|contents| contents.over_by()) {
+            Some(over_by) if past(over_by) => "the deadline",
+            Some(_) if lease.ends().is_some_and(past) => "the end of its lease",
+            Some(_) if halted.is_some_and(past) => "a halt",
             None if started.plus(NO_JOURNAL_PATIENCE).passed() => return Ok(()),
-            _ => {}
+            _ => continue,
+        };
+        tracing::warn!("the agent is still at it past {limit}: killing it");
+        if let Some(agent) = &agent {
+            end(agent, agent_pid)?;
         }
+        break format!("guardian: the agent hung past {limit}");
     };
     let place = journal.place();
-    let asks = journal::read(&place).map(|contents| contents.asks());
-    if !place.exists() || matches!(asks, Ok(Asks::Nothing)) && journal.is_gone() {
+    if !place.exists() {
+        if let Some(directory) = place.parent() {
+            journal::sweep(directory);
+        }
         return Ok(()); // it died before it had altered anything
     }
-    revert(&place, &mut hands, cause)
+    revert(&place, &mut hands, &cause)
 }
 
 /// The journal where it should be, or, when it was taken away from there, as it was opened before: what

@@ -9,11 +9,11 @@ pub mod record;
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-pub use contents::{Asks, Contents};
+pub use contents::Contents;
 pub use record::{Armed, FORMAT, Intent, Record};
 
 use record::Link;
@@ -21,6 +21,12 @@ use record::Link;
 /// Closed journals that are kept for people to read.
 const KEPT: usize = 16;
 const EXTENSION: &str = "journal";
+/// Of a journal whose first write is under way. No permit comes of it, and nobody reads it.
+const UNFINISHED: &str = "part";
+/// Write permission of anybody but the owner.
+const OTHERS_WRITE: u32 = 0o022;
+/// In such a folder nobody moves or deletes what belongs to others.
+const STICKY: u32 = 0o1000;
 
 /// Leave to write to the kernel: whoever holds one knows that the way back is on disk. Only this
 /// module can make it, after the sync, or from a file that was read back.
@@ -38,6 +44,11 @@ pub enum Error {
     },
     #[error("the journal of drill {0} is there already: a drill's id is used once; choose another")]
     Used(String),
+    #[error(
+        "{} can be written by others than this agent ({why}), so nobody could trust a journal in it; nothing \
+         was altered; look who has been there, then chown it to this agent's user and chmod it to 0700", path.display()
+    )]
+    Exposed { path: PathBuf, why: String },
     #[error("{} is locked by a live agent or guardian, which alone may revert it", .0.display())]
     Locked(PathBuf),
 }
@@ -60,44 +71,58 @@ impl Journal {
         intents: &[Intent],
     ) -> Result<(Self, Permit), Error> {
         make_directory(directory)?;
+        sweep(directory);
         forget_old(directory);
         let path = path_of(directory, &armed.drill);
+        let part = path.with_extension(UNFINISHED);
         let mut options = OpenOptions::new();
-        let opened = options
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path);
-        let file = opened.map_err(|cause| match cause.kind() {
-            io::ErrorKind::AlreadyExists => Error::Used(armed.drill.clone()),
-            _ => Error::File {
-                what: "create",
-                path: path.clone(),
-                cause,
-            },
+        options.read(true).write(true).create_new(true).mode(0o600);
+        let opened = options.open(&part);
+        let file = opened.map_err(|cause| Error::File {
+            what: "create",
+            path: part.clone(),
+            cause,
         })?;
-        lock(&file, &path, Duration::ZERO)?;
+        lock(&file, &part, Duration::ZERO)?;
         let mut journal = Self {
             file,
-            path,
+            path: part,
             length: 0,
             link: Link::default(),
             corrupt: false,
         };
+        let drill = armed.drill.clone();
         let intents = intents.iter().cloned().map(Record::Intent);
         let records: Vec<Record> = std::iter::once(Record::Armed(armed))
             .chain(intents)
             .collect();
-        match journal
+        let named = journal
             .write(&records)
-            .and_then(|()| sync_directory(directory))
-        {
+            .and_then(|()| journal.take_name(path, &drill))
+            .and_then(|()| sync_directory(directory));
+        match named {
             Ok(()) => Ok((journal, Permit { _made_here: () })),
             Err(error) => {
-                let _ = forget(&journal.path); // else it would forbid every later drill
+                let _ = std::fs::remove_file(&journal.path); // else it would forbid every later drill
                 Err(error)
             }
+        }
+    }
+
+    /// From an unfinished one to one that whoever comes after a crash must walk.
+    fn take_name(&mut self, path: PathBuf, drill: &str) -> Result<(), Error> {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        match renameat_with(CWD, &self.path, CWD, &path, RenameFlags::NOREPLACE) {
+            Ok(()) => {
+                self.path = path;
+                Ok(())
+            }
+            Err(rustix::io::Errno::EXIST) => Err(Error::Used(drill.to_owned())),
+            Err(cause) => Err(Error::File {
+                what: "name",
+                path,
+                cause: cause.into(),
+            }),
         }
     }
 
@@ -216,6 +241,20 @@ pub fn path_of(directory: &Path, drill: &str) -> PathBuf {
 
 /// All journals of a directory, oldest name first; none if there is no directory yet.
 pub fn all(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+    with_extension(directory, EXTENSION)
+}
+
+/// Deletes what crashes have left of journals that had no name yet. One that is locked is being written.
+pub fn sweep(directory: &Path) {
+    for path in with_extension(directory, UNFINISHED).unwrap_or_default() {
+        let file = open_regular(&path, OpenOptions::new().read(true));
+        if file.is_ok_and(|file| file.try_lock().is_ok()) {
+            let _ = std::fs::remove_file(&path); // it says nothing and forbids nothing
+        }
+    }
+}
+
+fn with_extension(directory: &Path, wanted: &str) -> Result<Vec<PathBuf>, Error> {
     let error = |cause| Error::File {
         what: "list",
         path: directory.to_owned(),
@@ -230,7 +269,7 @@ pub fn all(directory: &Path) -> Result<Vec<PathBuf>, Error> {
         let path = entry.map_err(error)?.path();
         if path
             .extension()
-            .is_some_and(|extension| extension == EXTENSION)
+            .is_some_and(|extension| extension == wanted)
         {
             paths.push(path);
         }
@@ -250,10 +289,35 @@ fn make_directory(directory: &Path) -> Result<(), Error> {
         .mode(0o700)
         .create(directory)
         .map_err(error)?;
+    refuse_exposed(directory, 0)?;
     match directory.parent() {
-        Some(parent) => sync_directory(parent),
+        Some(parent) => {
+            refuse_exposed(parent, STICKY)?;
+            sync_directory(parent)
+        }
         None => Ok(()),
     }
+}
+
+/// Whoever can put files there can take an undo away, or have the agent walk one of his own; where a bit of
+/// `unless` is set, he cannot.
+fn refuse_exposed(directory: &Path, unless: u32) -> Result<(), Error> {
+    let seen = directory.metadata().map_err(|cause| Error::File {
+        what: "look at",
+        path: directory.to_owned(),
+        cause,
+    })?;
+    let (mode, owner) = (seen.mode() & 0o7777, seen.uid());
+    if mode & unless != 0 {
+        return Ok(());
+    }
+    let why = match (mode & OTHERS_WRITE, owner) {
+        (0, owner) if owner == rustix::process::geteuid().as_raw() => return Ok(()),
+        (0, owner) => format!("it belongs to user {owner}"),
+        _ => format!("its mode is {mode:04o}"),
+    };
+    let path = directory.to_owned();
+    Err(Error::Exposed { path, why })
 }
 
 fn sync_directory(directory: &Path) -> Result<(), Error> {
@@ -289,25 +353,17 @@ fn lock(file: &File, path: &Path, patience: Duration) -> Result<(), Error> {
     }
 }
 
-/// Deletes a journal that never gave a permit.
-pub fn forget(path: &Path) -> Result<(), Error> {
-    std::fs::remove_file(path).map_err(|cause| Error::File {
-        what: "delete",
-        path: path.to_owned(),
-        cause,
-    })
-}
-
-/// Deletes all but the last closed, sound journals. Whatever cannot be read stays.
+/// Deletes all but the last closed, sound journals, so that there are not too many when the new one is
+/// closed too. Whatever cannot be read stays.
 fn forget_old(directory: &Path) {
     let Ok(paths) = all(directory) else { return };
     let mut closed: Vec<(_, PathBuf)> = paths
         .into_iter()
-        .filter(|path| read(path).is_ok_and(|contents| contents.asks() == Asks::Closed))
+        .filter(|path| read(path).is_ok_and(|contents| contents.is_settled()))
         .filter_map(|path| Some((path.metadata().ok()?.modified().ok()?, path)))
         .collect();
     closed.sort();
-    let excess = closed.len().saturating_sub(KEPT);
+    let excess = closed.len().saturating_sub(KEPT - 1);
     for (_, path) in closed.into_iter().take(excess) {
         if let Err(cause) = std::fs::remove_file(&path) {
             tracing::warn!(path = %path.display(), %cause, "cannot delete an old journal");

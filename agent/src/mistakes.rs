@@ -7,6 +7,8 @@ pub const JOURNAL_AFTER: bool = cfg!(feature = "mistake-journal-after");
 pub const FORGETS_UNDO: bool = cfg!(feature = "mistake-forgets-undo");
 /// One mechanism puts back what is usual instead of what was there.
 pub const RESTORES_DEFAULT: bool = cfg!(feature = "mistake-restores-default");
+/// A drill holds for as long as its steps, whoever is silent.
+pub const IGNORES_LEASE: bool = cfg!(feature = "mistake-ignores-lease");
 
 /// The one whose undo is forgotten, as the variants of `changes::Undo` are called: nothing but the
 /// inventory of the machine can tell that its change is still there.
@@ -23,6 +25,6 @@ pub fn restored<T>(captured: T, usual: T) -> T {
 
 /// What whoever runs this build must be told.
 pub fn planted() -> Option<&'static str> {
-    (JOURNAL_AFTER || FORGETS_UNDO || RESTORES_DEFAULT)
+    (JOURNAL_AFTER || FORGETS_UNDO || RESTORES_DEFAULT || IGNORES_LEASE)
         .then_some("this build has a planted mistake and leaves faults behind: for tests only")
 }

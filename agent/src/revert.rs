@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::boottime::boot_id;
 use crate::changes::{self, Hands, OURS, Undo};
-use crate::journal::{self, Asks, Intent, Journal, Permit, Record};
+use crate::journal::{self, Contents, Intent, Journal, Permit, Record};
 
 /// What a revert came to. Nothing is left and `verified` true, or the host is not as it was.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -157,19 +157,8 @@ pub fn take_over(
     cause: &str,
 ) -> Result<Option<Outcome>, journal::Error> {
     let (mut journal, contents, permit) = Journal::reopen(path, patience)?;
-    match contents.asks() {
-        Asks::Closed => return Ok(None),
-        Asks::Nothing => {
-            journal::forget(path)?;
-            return Ok(None);
-        }
-        Asks::Report => {
-            journal::forget(path)?;
-            let mut outcome = Outcome::scan(hands);
-            outcome.failed.push(incomplete_text(path));
-            return Ok(Some(outcome));
-        }
-        Asks::Undo => {}
+    if contents.is_settled() {
+        return Ok(None);
     }
     let named = path
         .file_stem()
@@ -186,26 +175,18 @@ pub fn take_over(
     let intents = contents.intents.iter().filter(owed);
     let mut outcome = revert(&mut journal, &drill, intents, hands, &permit, cause);
     if contents.corrupt {
-        outcome.failed.push(corrupt_text(path));
-    } else if contents.incomplete {
-        outcome.failed.push(incomplete_text(path));
+        outcome.failed.push(corrupt_text(path, &contents));
     }
     Ok(Some(outcome))
 }
 
-/// Said once: whoever wrote it has altered nothing, unless the disk has lost what was written.
-fn incomplete_text(path: &Path) -> String {
+fn corrupt_text(path: &Path, contents: &Contents) -> String {
+    let how = match contents.armed {
+        Some(_) => "",
+        None => " (its beginning is missing, which was on disk before it had its name)",
+    };
     format!(
-        "the journal {} breaks off before the end of what is written first: either the machine went \
-         down in that moment, and then nothing was altered, or the disk has lost the rest since; \
-         what can be read of it is undone",
-        path.display()
-    )
-}
-
-fn corrupt_text(path: &Path) -> String {
-    format!(
-        "the journal {} is corrupt: what can be read of it is undone, but something may be \
+        "the journal {} is corrupt{how}: what can be read of it is undone, but something may be \
          missing; look for what it may have left, then move the file away",
         path.display()
     )
@@ -217,6 +198,7 @@ pub fn take_over_all(state: &Path, patience: Duration, hands: &mut Hands, cause:
         verified: true,
         ..Outcome::default()
     };
+    journal::sweep(&journal::directory(state));
     match journal::all(&journal::directory(state)) {
         Ok(paths) => {
             for path in paths {
@@ -241,8 +223,8 @@ pub fn unfinished(state: &Path) -> Result<Vec<String>, journal::Error> {
     for path in journal::all(&journal::directory(state))? {
         let contents = journal::read(&path)?;
         if contents.corrupt {
-            words.push(corrupt_text(&path));
-        } else if contents.asks() != Asks::Closed {
+            words.push(corrupt_text(&path, &contents));
+        } else if !contents.is_settled() {
             words.push(format!("the journal {} is still open", path.display()));
         }
     }

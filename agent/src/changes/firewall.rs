@@ -4,7 +4,7 @@
 //! established, own and forwarded packets are lost alike. Egress is lost at the devices (netdev
 //! egress), because a drop in the output hook tells the local sender. ARP and ICMPv6 133-137 pass.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 
@@ -50,6 +50,10 @@ pub struct Undo {
     /// host's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inside: Vec<PodId>,
+    /// Those of the devices that are the host's own, with their numbers: one that is not there at the
+    /// end has drifted. A device that leads to a pod comes and goes with it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lasting: BTreeMap<String, u32>,
 }
 
 /// Which ways of a packet are cut.
@@ -72,6 +76,7 @@ impl Undo {
             devices: Vec::new(),
             management,
             inside,
+            lasting: BTreeMap::new(),
         }
     }
 
@@ -84,6 +89,27 @@ impl Undo {
     fn table(&self, family: Family) -> Option<&Table> {
         self.tables.iter().find(|table| table.family == family)
     }
+
+    /// What has become of the devices on which the cut hung, where they are not what they were.
+    fn drifted(&self) -> Vec<String> {
+        if self.lasting.is_empty() {
+            return Vec::new();
+        }
+        let present = match devices::own() {
+            Ok(present) => present,
+            Err(cause) => return vec![format!("cannot list the network devices: {cause}")],
+        };
+        let fate = |(name, number): (&String, &u32)| match present.get(name) {
+            Some(now) if now == number => None,
+            Some(_) => Some(format!(
+                "device {name}, on which the cut hung, was made anew meanwhile"
+            )),
+            None => Some(format!(
+                "device {name}, on which the cut hung, is gone, and its part of the cut with it"
+            )),
+        };
+        self.lasting.iter().filter_map(fate).collect()
+    }
 }
 
 impl Reversible for FirewallCut {
@@ -93,6 +119,7 @@ impl Reversible for FirewallCut {
         let name = place.name();
         let mut tables = Vec::new();
         let mut pinned = Vec::new();
+        let mut lasting = BTreeMap::new();
         if self.direction.ingress() {
             tables.push(Table {
                 family: Family::Inet,
@@ -105,6 +132,7 @@ impl Reversible for FirewallCut {
                 name,
             });
             pinned.extend(devices::without_loopback().map_err(Error::Devices)?);
+            lasting = devices::own().map_err(Error::Devices)?;
         }
         let seen = hands.nft.tables().map_err(Error::Look)?;
         match seen
@@ -120,6 +148,7 @@ impl Reversible for FirewallCut {
                     Kept::Cut => Management::none(),
                 },
                 inside: Vec::new(),
+                lasting,
             }),
         }
     }
@@ -200,7 +229,7 @@ impl Reversible for FirewallCut {
             failed = failed.and(gone);
         }
         delete(&undo.tables, &mut hands.nft, permit).and(failed)?;
-        Ok(Vec::new())
+        Ok(undo.drifted())
     }
 
     fn may_repeat(_undo: &Undo) -> bool {

@@ -31,27 +31,12 @@ pub struct Contents {
     pub corrupt: bool,
     /// The last line was cut short: a crash during a write, of which no permit came.
     pub torn: bool,
-    /// Lines are missing at the end of the write that armed it. A crash then has altered nothing; a
-    /// disk that lost them later may have taken the way back of something with them.
-    pub incomplete: bool,
+    /// More lines of the last write should follow.
+    pub(super) awaits_more: bool,
     /// Bytes up to the end of the last whole line.
     pub sound_length: u64,
     /// Where the next line goes.
     pub(super) link: Link,
-}
-
-/// What a journal asks of whoever finds it abandoned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asks {
-    /// It is of a crash before its first record was written: it can go.
-    Nothing,
-    /// The same as far as can be seen, but bytes of it were written, which says nothing of what a disk
-    /// may have lost: it can go, and is to be reported.
-    Report,
-    /// Everything was undone and seen to be.
-    Closed,
-    /// What is owed must be undone.
-    Undo,
 }
 
 impl Contents {
@@ -74,8 +59,9 @@ impl Contents {
             .armed
             .as_ref()
             .is_some_and(|armed| !FORMATS.contains(&armed.format));
-        // The first record says what all others mean; it is missing only if nothing was permitted.
-        contents.corrupt |= contents.armed.is_none() && contents.sound_length > 0;
+        // A journal gets its name when the write that arms it is whole and on disk: whatever of that is
+        // missing under this name, and be it all, was lost later.
+        contents.corrupt |= contents.armed.is_none() || contents.awaits_more;
         contents
     }
 
@@ -88,13 +74,9 @@ impl Contents {
         contents
     }
 
-    pub fn asks(&self) -> Asks {
-        match (self.sound_length, self.corrupt) {
-            (0, false) if self.torn => Asks::Report,
-            (0, false) => Asks::Nothing,
-            (_, false) if self.closed => Asks::Closed,
-            _ => Asks::Undo,
-        }
+    /// Everything was undone and seen to be; else whoever finds it abandoned must undo what is owed.
+    pub fn is_settled(&self) -> bool {
+        self.closed && !self.corrupt
     }
 
     /// Whether undoing this change is still owed.
@@ -117,11 +99,13 @@ impl Contents {
         });
         // Nothing follows what closes a journal, and nothing but the first line arms.
         let in_place = fits && !self.closed && first == matches!(line.record, Record::Armed(_));
-        self.corrupt |= !in_place;
+        // Whoever undoes a journal that lacks undos goes on writing behind the gap.
+        let gap = self.awaits_more && !matches!(line.record, Record::Intent(_));
+        self.corrupt |= !in_place || gap;
         self.closed = false;
         self.closing = None;
         self.link = line.next(self.link);
-        self.incomplete = line.more > 0;
+        self.awaits_more = line.more > 0;
         match line.record {
             Record::Armed(armed) => drop(self.armed.get_or_insert(armed)),
             Record::Intent(intent) => self.intents.push(intent),

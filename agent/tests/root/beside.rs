@@ -57,7 +57,7 @@ fn what_another_agents_drill_has_altered_is_refused_until_it_is_over() {
 
 #[test]
 #[ignore = "needs root: v1 control groups"]
-fn two_agents_do_not_limit_one_group() {
+fn two_agents_do_not_limit_one_group_needs_v1() {
     let group = Group::new("cpu").expect("a v1 hierarchy with limits");
     let limit = |millis| {
         Change::Cgroup(CgroupLimit {
@@ -112,4 +112,48 @@ fn a_pipe_under_a_journals_name_holds_nothing_up() {
         text(&output)
     );
     assert_eq!(mode(&path), 0o644, "the journals behind it are walked");
+}
+
+#[test]
+#[ignore = "needs root: mount namespaces"]
+fn a_journal_that_was_emptied_is_told_until_somebody_has_looked() {
+    let host = Host::new();
+    let (_folder, path) = file();
+    let mut changing = in_force(&host, &chmod(&path, 0o000), "60s");
+    kill(guardian_of(changing.pid()), Signal::SIGKILL).unwrap();
+    changing.crash();
+    let journal = host.state().join("journal/d.journal");
+    std::fs::write(&journal, "").unwrap();
+    for _ in 0..2 {
+        let output = host.revert_all();
+        assert_eq!(output.status.code(), Some(4), "{}", text(&output));
+        assert!(
+            text(&output).contains("its beginning is missing"),
+            "{}",
+            text(&output)
+        );
+    }
+    // What an agent asks before it arms.
+    let unfinished = agent::revert::unfinished(&host.state()).unwrap();
+    assert_eq!(unfinished.len(), 1, "{unfinished:?}");
+    std::fs::remove_file(&journal).unwrap();
+    host.revert_clean();
+}
+
+#[test]
+#[ignore = "needs root: mount namespaces"]
+fn nothing_is_armed_with_a_state_directory_that_others_can_write() {
+    let host = Host::new();
+    let (_folder, path) = file();
+    for loose in ["state", "state/journal"] {
+        let directory = host.path(loose);
+        std::fs::create_dir_all(host.path("state/journal")).unwrap();
+        std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o777)).unwrap();
+        let (code, text) = host.change("d", &[chmod(&path, 0o001)], "5s").ends();
+        assert_eq!((code, mode(&path)), (Some(70), 0o644), "{text}");
+        assert!(text.contains("its mode is 0777"), "{text}");
+        std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o700)).unwrap();
+    }
+    host.change("d", &[chmod(&path, 0o001)], "200ms")
+        .ends_clean();
 }

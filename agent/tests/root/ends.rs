@@ -84,6 +84,21 @@ fn the_lease_ends_it_when_nobody_renews() {
     assert!(agent.closed("d", Duration::from_secs(1)).contains("lease"));
 }
 
+/// The guardian hears of every renewal: else it would kill the agent a second past the first lease.
+#[test]
+#[ignore = "needs root: network namespaces and nftables"]
+fn a_lease_that_is_renewed_is_no_reason_for_the_guardian() {
+    let (_site, agent, client, path) = firing(1_000, 60_000);
+    for _ in 0..12 {
+        std::thread::sleep(Duration::from_millis(300));
+        client.renew("d").unwrap();
+    }
+    assert_eq!(path.ask(Duration::from_millis(150)), Reach::Silent);
+    assert_eq!(client.status().unwrap().state(), State::Firing);
+    assert!(!agent.journal("d").contains("\"closed\""));
+    client.revert_clean("d");
+}
+
 #[test]
 #[ignore = "needs root: network namespaces and nftables"]
 fn an_armed_drill_whose_lease_runs_out_is_closed() {
@@ -276,6 +291,7 @@ fn open_journal(site: &Site, drill: &str) -> Journal {
     };
     let undo = Undo::Firewall(FirewallUndo {
         inside: Vec::new(),
+        lasting: Default::default(),
         tables: vec![table(drill)],
         devices: Vec::new(),
         management: Management {
@@ -355,6 +371,7 @@ fn a_gate_that_ran_out_cannot_be_renewed() {
         let mut hands = Hands::open().unwrap();
         let undo = FirewallUndo {
             inside: Vec::new(),
+            lasting: Default::default(),
             tables: vec![table("d")],
             devices: Vec::new(),
             management: Management {

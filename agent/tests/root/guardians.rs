@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use scenarios::change::{Change, ProcessAct, ProcessChange, Processes};
 
 use crate::support::*;
@@ -103,11 +104,8 @@ fn a_group_that_cannot_be_had_is_told_and_does_not_stop_a_drill() {
 /// A pod or service that is killed as a whole takes everything in its group along.
 #[test]
 #[ignore = "needs root: v2 control groups"]
-fn it_outlives_the_kill_of_the_agents_whole_group() {
-    let Some(group) = Group::new("v2") else {
-        println!("no v2 here: nothing was tested");
-        return;
-    };
+fn it_outlives_the_kill_of_the_agents_whole_group_needs_v2() {
+    let group = Group::new("v2").expect("a v2 hierarchy");
     let homes = homes(std::slice::from_ref(&group));
     let (host, sleeper) = (Host::new(), Sleeper::new());
     let mut changing = start(&host, &sleeper, "60s", &homes);
@@ -117,6 +115,23 @@ fn it_outlives_the_kill_of_the_agents_whole_group() {
     host.closes("d");
     assert_eq!(sleeper.state(), 'S');
     until("the group is gone", || !Path::new(&homes[0]).exists());
+}
+
+/// Only a cut has a gate in the kernel. Nothing but the guardian ends the rest of what a hung agent holds.
+#[test]
+#[ignore = "needs root: signals, control groups"]
+fn what_a_stopped_agent_holds_ends_a_second_past_its_lease() {
+    let (host, sleeper) = (Host::new(), Sleeper::new());
+    let mut changing = host.change_with("d", &[freeze(&sleeper)], "60s", &["--lease", "2s"]);
+    assert!(changing.says("in force"), "{:?}", changing.ends());
+    until("it bites", || sleeper.state() == 'T');
+    kill(Pid::from_raw(changing.pid() as i32), Signal::SIGSTOP).unwrap();
+    host.closes("d");
+    assert_eq!(sleeper.state(), 'S');
+    let (code, text) = changing.ends();
+    assert_eq!(code, None, "killed: {text}");
+    let told = "the agent is still at it past the end of its lease: killing it";
+    assert!(text.contains(told), "{text}");
 }
 
 /// In a v1 freezer not even SIGKILL ends the agent; in v2 it does.

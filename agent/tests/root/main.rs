@@ -3,7 +3,6 @@
 mod beside;
 mod calls;
 mod canary;
-mod cgroups;
 mod cut;
 mod devices;
 mod ends;
@@ -15,6 +14,7 @@ mod halt;
 mod helpers;
 mod hostile;
 mod leaseless;
+mod limits_needs_v1;
 mod load;
 mod neighbours;
 mod not_cut;

@@ -78,6 +78,8 @@ fn a_device_that_goes_takes_its_part_and_the_rest_ends() {
                 "drifted: the way of the route to 10.20.0.0/24 metric 0 in table 254 is gone",
                 "drifted: the way of the route to fd20::/64 metric 1024 in table 254 is gone",
                 "up0 was gone, and our qdisc with it",
+                "drifted: device up0, on which the cut hung, is gone",
+                "drifted: device end1, on which the cut hung, is gone",
             ] {
                 assert!(text.contains(told), "{text}");
             }
@@ -277,4 +279,38 @@ fn a_revert_in_the_wrong_namespace_says_where_the_right_one_is() {
 fn in_force_again(host: &Host) -> Changing {
     std::fs::remove_file(host.state().join("journal/d.journal")).unwrap();
     in_force(host, "1h")
+}
+
+/// What it tells of devices that come and go while everything is cut.
+fn told_of(meanwhile: impl FnOnce(&Host)) -> String {
+    let host = Host::with_ways();
+    host.add_inner();
+    host.ip("link add pod0 type veth peer name eth9 netns inner");
+    let mut changing = host.change("d", &[make::firewall(&[FOUR])], "1500ms");
+    assert!(changing.says("in force"), "{:?}", changing.ends());
+    meanwhile(&host);
+    ends(changing, 0)
+}
+
+#[test]
+#[ignore = "needs root: network namespace, nftables"]
+fn a_device_of_the_host_that_was_made_anew_is_told() {
+    let text = told_of(|host| {
+        host.ip("link del up1");
+        host.ip("tuntap add dev up1 mode tun");
+    });
+    let told = "drifted: device up1, on which the cut hung, was made anew meanwhile";
+    assert!(text.contains(told), "{text}");
+}
+
+#[test]
+#[ignore = "needs root: network namespace, nftables"]
+fn a_pod_that_ends_takes_its_device_along_and_that_is_no_drift() {
+    let text = told_of(|host| {
+        host.ip("link del pod0");
+    });
+    assert!(
+        !text.contains("pod0") && !text.contains("drifted"),
+        "{text}"
+    );
 }

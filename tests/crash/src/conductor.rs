@@ -1,6 +1,7 @@
 //! The conductor of a real drill on a lab is killed at its n-th system call, and every node compared.
 
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -15,14 +16,18 @@ use crate::program;
 use crate::report::Outcome;
 use crate::trace::{Ended, Met, Tracee};
 
+const AGENT: &str = "cellwall-agent";
 /// The shortest windows that the planner takes, with a damage far beyond the margin.
 const SIZE: &[&str] = &["--window", "9s", "--rate", "50/s"];
 const MARGIN: (&str, &str) = ("isolatedWithin: 2%", "isolatedWithin: 5%");
 const SCENARIO: &str = "black-hole-cloud";
 /// A traced drill takes twice as long as one alone.
 const DRILL_PATIENCE: Duration = Duration::from_secs(180);
-/// The lease is 5 s, and agents need a moment each.
-const CLEAN_PATIENCE: Duration = Duration::from_secs(15);
+/// The lease is 5 s, and agents need a moment each. Less than the window, so that a deadline is not
+/// taken for a lease.
+const CLEAN_PATIENCE: Duration = Duration::from_secs(8);
+/// Exit codes of `cellwall run` from this one on are residue, usage, or a failure of its own.
+const LEFT_SOMETHING: i32 = 4;
 const LOOK: Duration = Duration::from_millis(100);
 /// Marks of the history between which as many points are met each.
 const MARKS: &[&str] = &["before", "fire", "reverted", "end"];
@@ -30,20 +35,32 @@ const MARKS: &[&str] = &["before", "fire", "reverted", "end"];
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// So many points, spread over the parts of a drill
-    #[arg(long, default_value_t = 8)]
-    pub sample: usize,
+    #[arg(long, default_value = "8")]
+    pub sample: NonZeroUsize,
     /// This system call alone, counted from 1
     #[arg(long, value_name = "N")]
     pub call: Option<u32>,
     /// Else the time
     #[arg(long)]
     pub seed: Option<u64>,
+    /// The agents' program; else the one beside this program
+    #[arg(long, value_name = "FILE")]
+    pub agent: Option<PathBuf>,
+}
+
+/// What has become of the points.
+#[derive(Default)]
+struct Tally {
+    met: usize,
+    missed: usize,
+    residue: usize,
 }
 
 /// Meets all points one after the other.
 pub fn run(options: &Options, seed: u64) -> Result<Outcome, String> {
-    let lab = Lab::up()?;
+    let lab = Lab::up(options.agent.as_deref())?;
     let drill = Drill::prepare(&lab)?;
+    let before = lab.inventories()?;
     let points = match options.call {
         Some(call) => vec![(call, When::Before)],
         None => {
@@ -52,13 +69,21 @@ pub fn run(options: &Options, seed: u64) -> Result<Outcome, String> {
                 "seed {seed}; system calls of the conductor up to each mark: {}",
                 told(&parts)
             );
-            sample(&parts, options.sample, seed)
+            sample(&parts, options.sample.get(), seed)
         }
     };
-    let before = lab.inventories()?;
-    let (mut residue, begun) = (0, Instant::now());
+    let left = differences(&before, &lab.inventories()?);
+    if !left.is_empty() {
+        return Err(format!("the undisturbed drill has left something: {left}"));
+    }
+    let (mut tally, begun) = (Tally::default(), Instant::now());
     for (call, when) in &points {
         let met = drill.killed_at(*call, *when)?;
+        match &met {
+            Some(_) => tally.met += 1,
+            None => tally.missed += 1,
+        }
+        let met = met.unwrap_or_else(|| "it had ended before".to_owned());
         let took = lab.until_clean();
         let left = differences(&before, &lab.inventories()?);
         let outcome = match (&took, left.is_empty()) {
@@ -69,16 +94,22 @@ pub fn run(options: &Options, seed: u64) -> Result<Outcome, String> {
         let when = format!("{when:?}").to_lowercase();
         println!("killed {when} call {call} ({met}): {outcome}");
         if took.is_err() || !left.is_empty() {
-            residue += 1;
+            tally.residue += 1;
         }
     }
     let seconds = begun.elapsed().as_secs();
+    let Tally {
+        met,
+        missed,
+        residue,
+    } = tally;
     println!(
-        "{} points of the conductor in {seconds} s; residue: {residue}",
-        points.len()
+        "{met} points of the conductor in {seconds} s; residue: {residue}; not met, for it had ended before: \
+         {missed}"
     );
-    Ok(match residue {
-        0 => Outcome::Clean,
+    Ok(match (residue, met) {
+        (0, 0) => Outcome::Failed,
+        (0, _) => Outcome::Clean,
         _ => Outcome::Residue,
     })
 }
@@ -111,22 +142,48 @@ fn beside(name: &str) -> Result<PathBuf, String> {
     Ok(own.with_file_name(name))
 }
 
+/// The folder of this program, with another agent in it.
+fn programs_with(agent: &Path) -> Result<tempfile::TempDir, String> {
+    let attempt = || {
+        let folder = tempfile::tempdir()?;
+        let link =
+            |from: &Path, name: &str| std::os::unix::fs::symlink(from, folder.path().join(name));
+        for entry in fs::read_dir(std::env::current_exe()?.with_file_name(""))? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if entry.file_type()?.is_file() && name != AGENT {
+                link(&entry.path(), &name)?;
+            }
+        }
+        link(&agent.canonicalize()?, AGENT)?;
+        Ok(folder)
+    };
+    attempt().map_err(|cause: std::io::Error| format!("{}: {cause}", agent.display()))
+}
+
 /// Two cells of plain hosts; they are taken down with this value.
 struct Lab {
     name: String,
     nodes: Vec<String>,
+    _programs: Option<tempfile::TempDir>,
 }
 
 impl Lab {
-    fn up() -> Result<Self, String> {
+    fn up(agent: Option<&Path>) -> Result<Self, String> {
         let name = format!("crash-{}", std::process::id());
+        let programs = agent.map(programs_with).transpose()?;
+        let place = programs
+            .as_ref()
+            .map(|folder| folder.path().display().to_string());
         let mut lab = Self {
             name,
             nodes: Vec::new(),
+            _programs: programs,
         };
-        lab.cellwall(&[
-            "lab", "up", "--kind", "plain", "--cells", "2", "--name", &lab.name,
-        ])?;
+        let up = "lab up --kind plain --cells 2 --name";
+        let mut words: Vec<&str> = up.split(' ').chain([lab.name.as_str()]).collect();
+        words.extend(place.iter().flat_map(|place| ["--bin-dir", place]));
+        lab.cellwall(&words)?;
         let text = lab.cellwall(&["lab", "status", "--name", &lab.name])?;
         let agents = text.lines().filter(|line| line.contains(" agent "));
         lab.nodes = agents
@@ -271,7 +328,8 @@ impl Drill {
             (met, marks.join())
         });
         match met? {
-            Met::Ended(WaitStatus::Exited(..)) => {}
+            // Traced it may be too slow for a pass.
+            Met::Ended(WaitStatus::Exited(_, code)) if code < LEFT_SOMETHING => {}
             other => return Err(format!("the undisturbed drill: {other:?}")),
         }
         let parts = parts.as_mut().map_err(|_| "the watcher panicked")?;
@@ -284,21 +342,21 @@ impl Drill {
         }
     }
 
-    /// Where in the drill it was.
-    fn killed_at(&self, call: u32, when: When) -> Result<String, String> {
+    /// Where in the drill it was; none if it has ended before that call.
+    fn killed_at(&self, call: u32, when: When) -> Result<Option<String>, String> {
         let mut ended = Ended::default();
         let mut tracee = self.start()?;
         let met = tracee.run(Some((call, when)), &mut ended, &mut |_, _| {})?;
         match met {
             Met::Call => tracee.kill(&mut ended)?,
             // Calls are not the same in number each time.
-            Met::Ended(_) => return Ok("it had ended before".to_owned()),
+            Met::Ended(_) => return Ok(None),
         }
         let marks = marks(&self.history());
-        Ok(match marks.last() {
+        Ok(Some(match marks.last() {
             Some(last) => format!("after the mark {last:?}"),
             None => "before the first mark".to_owned(),
-        })
+        }))
     }
 }
 

@@ -13,4 +13,5 @@ pub mod program;
 pub mod report;
 pub mod scene;
 mod trace;
+pub mod work;
 pub mod world;

@@ -1,20 +1,19 @@
 //! `crash`: kills the agent or its guardian at system calls, and looks what is left.
 
-use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use clap::{Parser, Subcommand};
 
-use crash::choose::{self, Counts};
 use crash::conductor;
-use crash::inside::{self, Answer, Ask};
-use crash::outside::{self, Outside};
+use crash::inside;
+use crash::outside;
 use crash::point::{Cleaner, Point, When};
 use crash::report::{Outcome, Report};
 use crash::scene;
+use crash::work::Work;
 
 const RESIDUE: u8 = 4;
 const FAILED: u8 = 70;
@@ -34,7 +33,7 @@ struct Options {
     part: Option<Part>,
     /// So many points, drawn by the seed from all scenes and ways
     #[arg(long, value_name = "POINTS", conflicts_with_all = ["all", "call"])]
-    sample: Option<usize>,
+    sample: Option<NonZeroUsize>,
     /// Every point
     #[arg(long, conflicts_with = "call")]
     all: bool,
@@ -61,9 +60,9 @@ struct Options {
     /// Count system calls with this program, and meet the points with the other
     #[arg(long, value_name = "FILE")]
     counted_by: Option<PathBuf>,
-    /// Scenes that are played at the same time
-    #[arg(long, default_value_t = 2)]
-    jobs: usize,
+    /// Worlds at the same time; each waits most of its time
+    #[arg(long, default_value = "4")]
+    jobs: NonZeroUsize,
     /// End at the first residue
     #[arg(long)]
     until_residue: bool,
@@ -128,27 +127,40 @@ fn run(options: &Options) -> Result<Outcome, String> {
     if options.call.is_none() {
         report.note(&format!("seed {seed}, agent {}", agent.display()));
     }
+    let counted_by = options.counted_by.as_ref().map(|agent| {
+        agent
+            .canonicalize()
+            .map_err(|cause| format!("--counted-by: {cause}"))
+    });
+    let counted_by = counted_by.transpose()?;
+    let sample = options.sample.map(NonZeroUsize::get);
     let work = Work {
         agent: &agent,
+        counted_by: counted_by.as_deref(),
         seed,
-        options,
+        sample: sample.map(|points| shares(points, &scenes)),
+        until_residue: options.until_residue,
         report: &report,
-        shares: shares(options.sample.unwrap_or(0), &scenes),
     };
-    let queue = Mutex::new(VecDeque::from(scenes));
-    let next = || queue.lock().map_or(None, |mut queue| queue.pop_front());
-    std::thread::scope(|scope| {
-        for _ in 0..options.jobs.max(1) {
-            scope.spawn(|| {
-                while let Some(scene) = next() {
-                    if let Err(why) = work.play(&scene) {
-                        report.failed(&scene, &why);
-                    }
-                }
-            });
+    match options.call {
+        Some(call) => {
+            for scene in &scenes {
+                work.meet_all(scene, vec![asked(options, scene, call)?]);
+            }
         }
-    });
+        None => work.play(scenes, options.jobs.get()),
+    }
     Ok(report.end())
+}
+
+fn asked(options: &Options, scene: &str, call: u32) -> Result<Point, String> {
+    Ok(Point {
+        scene: scene.to_owned(),
+        call,
+        when: options.when,
+        cleaner: options.cleaner.ok_or("--cleaner is missing")?,
+        take_over: options.take_over,
+    })
 }
 
 /// Seconds; a seed that is another one each time.
@@ -160,106 +172,4 @@ fn now() -> u64 {
 /// How many points of a sample each scene gets: the same for all, rounded up.
 fn shares(points: usize, scenes: &[String]) -> usize {
     points.div_ceil(scenes.len().max(1))
-}
-
-struct Work<'a> {
-    agent: &'a Path,
-    seed: u64,
-    options: &'a Options,
-    report: &'a Report,
-    shares: usize,
-}
-
-impl Work<'_> {
-    fn over(&self) -> bool {
-        self.options.until_residue && self.report.residue() > 0
-    }
-
-    fn play(&self, scene: &str) -> Result<(), String> {
-        if self.over() {
-            return Ok(());
-        }
-        let counted = self.counted_by_another(scene)?;
-        let mut world = Outside::start(scene, self.agent)?;
-        let points = match self.options.call {
-            Some(call) => vec![self.asked(scene, call)?],
-            None => match counted.map_or_else(|| world.ask(&Ask::Count), Ok)? {
-                Answer::Counted(counts) => self.choose(scene, &counts),
-                Answer::Met(meeting) => {
-                    self.report.undisturbed(scene, &meeting);
-                    return Ok(());
-                }
-                other => return Err(words(other)),
-            },
-        };
-        for (number, point) in (1..).zip(&points) {
-            if self.over() {
-                return Ok(());
-            }
-            let begun = Instant::now();
-            let answer = world.ask(&Ask::Meet(point.clone()));
-            let meeting = match answer {
-                Ok(Answer::Met(meeting)) => meeting,
-                Ok(other) => return Err(format!("{}; at {point}", words(other))),
-                Err(why) => return Err(format!("{why}; at {point}")),
-            };
-            self.report.met(point, &meeting, begun.elapsed());
-            if !meeting.residue.is_empty() {
-                // What was left would be found again by every later comparison.
-                drop(world);
-                world = Outside::start(scene, self.agent)?;
-            }
-            if number % 500 == 0 || number == points.len() {
-                let left = self.report.residue();
-                self.report.note(&format!(
-                    "{scene}: {number} of {} points, residue in all scenes {left}",
-                    points.len()
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// In a world of its own, which is gone afterwards: worlds of one scene have one name.
-    fn counted_by_another(&self, scene: &str) -> Result<Option<Answer>, String> {
-        let Some(agent) = &self.options.counted_by else {
-            return Ok(None);
-        };
-        let agent = agent.canonicalize();
-        let agent = agent.map_err(|cause| format!("--counted-by: {cause}"))?;
-        Outside::start(scene, &agent)?.ask(&Ask::Count).map(Some)
-    }
-
-    fn asked(&self, scene: &str, call: u32) -> Result<Point, String> {
-        Ok(Point {
-            scene: scene.to_owned(),
-            call,
-            when: self.options.when,
-            cleaner: self.options.cleaner.ok_or("--cleaner is missing")?,
-            take_over: self.options.take_over,
-        })
-    }
-
-    fn choose(&self, scene: &str, counts: &Counts) -> Vec<Point> {
-        self.report.note(&format!(
-            "{scene}: the fault bites; system calls: agent {} (armed at {}, in force at {}), guardian {}, \
-             its take-over {}",
-            counts.agent.len(),
-            counts.armed,
-            counts.in_force,
-            counts.guardian,
-            counts.take_over
-        ));
-        match self.options.sample {
-            Some(_) => choose::sample(scene, counts, self.shares, self.seed),
-            None => choose::all(scene, counts, self.seed),
-        }
-    }
-}
-
-fn words(answer: Answer) -> String {
-    match answer {
-        Answer::Failed(why) => why,
-        other => format!("an answer to another question: {other:?}"),
-    }
 }

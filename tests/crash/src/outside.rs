@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -31,7 +32,9 @@ pub struct Outside {
 impl Outside {
     /// Starts one and waits until it is made. It dies with the calling thread.
     pub fn start(scene: &str, agent: &Path) -> Result<Self, String> {
-        let name = format!("{}{}-{scene}", groups::PREFIX, std::process::id());
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let (run, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name = format!("{}{run}-{scene}-{number}", groups::PREFIX);
         let place = Place(PathBuf::from(FOLDERS).join(&name));
         let failed = |what: &str, cause: std::io::Error| format!("{what}: {cause}");
         fs::create_dir(&place.0).map_err(|cause| failed(&place.0.display().to_string(), cause))?;
@@ -138,12 +141,29 @@ impl Drop for Outside {
 
 /// What runs left that were killed together with all that would have cleaned up.
 pub fn sweep() {
+    let dead = |pid: u32| !fs::exists(format!("/proc/{pid}")).unwrap_or(true);
     groups::sweep();
+    for device in fs::read_dir("/sys/block").into_iter().flatten().flatten() {
+        let image = fs::read_to_string(device.path().join("loop/backing_file"));
+        let image = PathBuf::from(image.unwrap_or_default().trim_end());
+        let name = image.file_name().unwrap_or_default().to_string_lossy();
+        if groups::owner(&name).is_some_and(dead) {
+            thaw_abandoned(&device.file_name().to_string_lossy());
+        }
+    }
     for entry in fs::read_dir(FOLDERS).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let dead = |pid: u32| !fs::exists(format!("/proc/{pid}")).unwrap_or(true);
         if groups::owner(&name).is_some_and(dead) {
             let _ = fs::remove_dir(entry.path()); // only if it is empty
         }
+    }
+}
+
+/// A freeze outlives its last mount, and keeps the loop device; it ends in a mount namespace of its own.
+fn thaw_abandoned(device: &str) {
+    let line = format!("mount /dev/{device} /mnt && {{ fsfreeze --unfreeze /mnt; umount /mnt; }}");
+    let words = ["--mount", "--propagation", "private", "sh", "-c", &line];
+    if let Err(why) = program::run("unshare", &words, "") {
+        eprintln!("crash: an earlier run has left /dev/{device}, perhaps frozen: {why}");
     }
 }

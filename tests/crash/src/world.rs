@@ -39,6 +39,13 @@ impl Place {
         self.0.join("volumes").join(name)
     }
 
+    /// Of the frozen file system's image: with the run's pid, so that a later run finds what a killed one
+    /// has left frozen.
+    pub fn image_name(&self) -> String {
+        let name = self.0.file_name().unwrap_or_default().to_string_lossy();
+        format!("{name}-frozen.img")
+    }
+
     /// The file system that is frozen; whoever ends the world thaws it first.
     pub fn frozen(&self) -> PathBuf {
         self.volume("frozen")

@@ -18,7 +18,7 @@ fn signal(pid: i32, signal: Signal) {
 }
 
 /// After the conductor is gone every agent must say that it is done and clean.
-fn all_agents_are_clean(lab: &Lab) -> bool {
+pub fn all_agents_are_clean(lab: &Lab) -> bool {
     let output = cli(&["status", "--lab", &lab.name]);
     let text = String::from_utf8_lossy(&output.stdout).to_string();
     output.status.success() && !text.contains("firing") && !text.contains("armed")

@@ -7,5 +7,6 @@ mod inputs;
 mod matrix;
 mod own_control_path;
 mod passes;
+mod prober;
 mod too_little;
 mod users;

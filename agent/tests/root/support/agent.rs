@@ -180,14 +180,17 @@ impl Drop for AgentProcess {
     }
 }
 
-/// The guardian of an agent: its only child.
+/// The guardian of an agent: the only one of its children that is called so.
 pub fn guardian_of(agent: u32) -> Pid {
     let path = format!("/proc/{agent}/task/{agent}/children");
     let children = std::fs::read_to_string(path).unwrap();
-    let mut children = children.split_whitespace().map(|pid| pid.parse().unwrap());
-    let guardian = children.next().expect("the agent has no guardian");
-    assert_eq!(children.next(), None, "the agent has more than one child");
-    Pid::from_raw(guardian)
+    let is_guardian = |pid: &&str| {
+        let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        command.split('\0').nth(1) == Some("guardian")
+    };
+    let guardians: Vec<&str> = children.split_whitespace().filter(is_guardian).collect();
+    assert_eq!(guardians.len(), 1, "{guardians:?}");
+    Pid::from_raw(guardians[0].parse().unwrap())
 }
 
 /// A stopped process. It goes on when the test is done with it or fails, and also when the whole test

@@ -121,15 +121,10 @@ impl Host {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]).args(around);
         command.arg(env!("CARGO_BIN_EXE_cellwall-agent"));
-        command.args([
-            "change",
-            "--drill",
-            drill,
-            "--duration",
-            lasts,
-            "--lease",
-            "60s",
-        ]);
+        command.args(["change", "--drill", drill, "--duration", lasts]);
+        if !more.contains(&"--lease") {
+            command.args(["--lease", "60s"]);
+        }
         command.arg("--state-dir").arg(self.state()).arg(file);
         command.args(more);
         command.env("RUST_LOG", "warn").env("RUST_BACKTRACE", "0");

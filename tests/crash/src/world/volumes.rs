@@ -16,7 +16,7 @@ pub fn make(place: &Place) -> Result<Vec<PathBuf>, String> {
         Ok(folder)
     };
     let (frozen, readonly, full) = (folder("frozen")?, folder("readonly")?, folder("full")?);
-    let image = place.desk().join("frozen.img");
+    let image = place.desk().join(place.image_name());
     let file = std::fs::File::create(&image).map_err(|cause| cause.to_string())?;
     file.set_len(IMAGE_BYTES)
         .map_err(|cause| cause.to_string())?;
