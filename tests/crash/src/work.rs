@@ -61,7 +61,9 @@ impl Work<'_> {
             Ok(points) => {
                 let met = AtomicUsize::new(0);
                 let scene = Scene { name, points, met };
-                counted.lock().map_or((), |mut all| all.push(scene));
+                if let Ok(mut all) = counted.lock() {
+                    all.push(scene);
+                }
             }
             Err(why) => self.report.failed(&name, &why),
         });
