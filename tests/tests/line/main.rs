@@ -8,4 +8,5 @@ mod matrix;
 mod own_control_path;
 mod passes;
 mod too_little;
+mod traffic;
 mod users;
