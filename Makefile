@@ -2,9 +2,12 @@
 
 # What apt must bring, all of it named here: nft (kube-proxy works with it, and tests read our tables
 # back), ip (tests look at namespaces), curl (tests ask servers with it), a C compiler (for ring), what
-# Debian's runc is linked to, and QEMU, depmod and cpio for the tests on another kernel. Go 1.26 or later builds the Kubernetes programs and is no package
+# Debian's runc is linked to, QEMU, depmod and cpio for the tests on another kernel, and Prometheus (a
+# test lets it scrape the shops of a lab). Go 1.26 or later builds the Kubernetes programs and is no package
 # of Debian 12.
-APT_PACKAGES := nftables iproute2 curl build-essential libseccomp2 qemu-system-x86 kmod cpio
+APT_PACKAGES := nftables iproute2 curl build-essential libseccomp2 qemu-system-x86 kmod cpio prometheus
+# Packages bring them and would start them; they are masked first, because tests start their own.
+APT_SERVICES := prometheus.service
 CARGO_DENY_VERSION := 0.20.2
 
 # Root needs no sudo and may not have it.
@@ -29,8 +32,12 @@ setup-apt:
 	  dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'ok installed' \
 	    || missing="$$missing $$package"; done; \
 	if [ -n "$$missing" ]; then echo "apt-get install$$missing"; \
+	  for service in $(APT_SERVICES); do \
+	    dpkg-query -W -f='$${Status}' $${service%.service} 2>/dev/null | grep -q 'ok installed' \
+	      || { $(SUDO) mkdir -p /etc/systemd/system; \
+	           $(SUDO) ln -sf /dev/null /etc/systemd/system/$$service; }; done; \
 	  $(SUDO) apt-get update -q && \
-	  $(SUDO) DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing; fi
+	  $(SUDO) DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -qy --no-install-recommends $$missing; fi
 
 setup-deny:
 	@cargo deny --version >/dev/null 2>&1 \

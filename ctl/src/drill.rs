@@ -2,6 +2,7 @@
 
 pub mod conduct;
 pub mod hands;
+pub mod latency;
 pub mod prepare;
 pub mod pulse;
 pub mod report;

@@ -23,6 +23,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         cells: Default::default(),
         probes: Default::default(),
         entrypoints: Default::default(),
+        traffic: Default::default(),
+        gauges: Default::default(),
         references: Vec::new(),
     };
     for number in 0..CELLS {
@@ -47,6 +49,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         plane: Plane::Data,
         ask: Ask::Http(http),
         read_back: None,
+        slower_within: None,
         rate: rate / f64::from(CELLS),
         timeout: Duration::from_secs(1),
         slo: Some(Duration::from_millis(500)),

@@ -83,6 +83,7 @@ impl OpenBlock {
             slow: 0,
             latency_us: Vec::new(),
             answers: self.answers,
+            values: Vec::new(),
         };
         let mut samples = Vec::new();
         let mut latencies = BTreeMap::new();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use scenarios::fleet::Fleet;
-use scenarios::history::{BadSample, Block, Ledger, Stream};
+use scenarios::history::{BadSample, Block, Ledger, Stream, Volume};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -16,6 +16,7 @@ use crate::block::Threshold;
 use crate::board::{Board, Second, Ticket};
 use crate::http::Progress;
 use crate::kinds::{self, Kind, ProbeError};
+use crate::metered::{self, Scrapers, Told};
 use crate::outcome::Outcome;
 use crate::schedule::Schedule;
 use crate::{BLOCK_MS, ask, readback, stalls};
@@ -33,6 +34,8 @@ pub enum ProbeOut {
         start_ms: u64,
         blocks: Vec<Block>,
         samples: Vec<BadSample>,
+        /// Of traffic whose block ends with this second.
+        volumes: Vec<Volume>,
     },
 }
 
@@ -101,6 +104,7 @@ pub struct Prober {
     shared: Arc<Shared>,
     driver: JoinHandle<()>,
     longest_timeout: Duration,
+    _scrapers: Scrapers,
 }
 
 impl Drop for Prober {
@@ -125,6 +129,10 @@ impl Prober {
         origin: Instant,
         out: mpsc::Sender<ProbeOut>,
     ) -> Result<Self, ProbeError> {
+        let probed = streams.iter().filter(|stream| stream.is_probed());
+        let probed: Vec<Stream> = probed.cloned().collect();
+        let all = streams;
+        let streams = probed.as_slice();
         let kinds = kinds::kinds(fleet, streams)?;
         let scheduled: Vec<usize> = (0..kinds.len())
             .filter(|&index| !matches!(kinds[index], Kind::Attributed))
@@ -159,8 +167,10 @@ impl Prober {
             run: word(run),
             stopping: AtomicBool::new(false),
         });
+        let metered: Vec<Stream> = all.iter().filter(|s| !s.is_probed()).cloned().collect();
+        let (scrapers, told) = metered::start(fleet, &metered, origin, first)?;
         let (seconds, closed) = mpsc::unbounded_channel();
-        tokio::spawn(forward(closed, out));
+        tokio::spawn(forward(closed, told, out));
         let mut driver = Driver {
             shared: Arc::clone(&shared),
             origin,
@@ -183,6 +193,7 @@ impl Prober {
             shared,
             driver,
             longest_timeout: Duration::from_millis(longest),
+            _scrapers: scrapers,
         })
     }
 
@@ -234,18 +245,32 @@ fn word(run: &str) -> String {
     run.chars().take(RUN_LENGTH).map(fit).collect()
 }
 
-async fn forward(mut closed: mpsc::UnboundedReceiver<Second>, out: mpsc::Sender<ProbeOut>) {
+/// Seconds go out in their order, each with the blocks of scraped streams that end with it.
+async fn forward(
+    mut closed: mpsc::UnboundedReceiver<Second>,
+    mut told: Vec<Told>,
+    out: mpsc::Sender<ProbeOut>,
+) {
     while let Some(Second {
         start_ms,
-        blocks,
-        samples,
+        mut blocks,
+        mut samples,
     }) = closed.recv().await
     {
+        let mut volumes = Vec::new();
+        for scraper in &mut told {
+            if let Some(scraped) = scraper.at(start_ms + BLOCK_MS).await {
+                blocks.extend(scraped.blocks);
+                samples.extend(scraped.samples);
+                volumes.extend(scraped.volume);
+            }
+        }
         if out
             .send(ProbeOut::Second {
                 start_ms,
                 blocks,
                 samples,
+                volumes,
             })
             .await
             .is_err()

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use scenarios::fleet::{Entrypoint, Fleet, Plane};
-use scenarios::history::{Role, Stream};
+use scenarios::history::{Basis, Role, Stream};
+
+use crate::metered_streams;
 
 /// Name of the control that never leaves this process.
 pub(crate) const LOOPBACK: &str = "loopback";
@@ -16,7 +18,8 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
 const LOOPBACK_SLO_MS: u64 = 100;
 const LOOPBACK_SLO_MIN_MS: u64 = 50;
 
-/// All streams of a drill on `target_cells`, in a fixed order: cells, entrypoints, controls.
+/// All streams of a drill on `target_cells`, in a fixed order: cells, entrypoints, what is not probed
+/// (traffic, gauges, slow answers), controls.
 ///
 /// An entrypoint has `E/dns` (answering) and `E@CELL` for each cell of its region that has a share
 /// (what its users meet there). Controls run at the rate of the fastest stream. The loopback may
@@ -41,6 +44,7 @@ pub fn streams(fleet: &Fleet, target_cells: &[String]) -> Vec<Stream> {
                 rate: probe.rate,
                 slo_ms: probe.slo.map(millis),
                 timeout_ms: millis(probe.timeout),
+                basis: Basis::default(),
             });
         }
     }
@@ -54,6 +58,7 @@ pub fn streams(fleet: &Fleet, target_cells: &[String]) -> Vec<Stream> {
             rate,
             slo_ms: entrypoint.slo.map(millis),
             timeout_ms: millis(entrypoint.timeout),
+            basis: Basis::default(),
         };
         streams.push(of_entrypoint(
             format!("{name}/dns"),
@@ -68,6 +73,7 @@ pub fn streams(fleet: &Fleet, target_cells: &[String]) -> Vec<Stream> {
         }
     }
     let controls = controls(fleet, &streams);
+    streams.extend(metered_streams::streams(fleet, target_cells));
     streams.extend(controls);
     streams
 }
@@ -105,6 +111,7 @@ fn controls(fleet: &Fleet, streams: &[Stream]) -> Vec<Stream> {
         rate: fastest,
         slo_ms,
         timeout_ms,
+        basis: Basis::default(),
     };
     let loopback_slo = strictest.map_or(LOOPBACK_SLO_MS, |slo| (slo / 2).max(LOOPBACK_SLO_MIN_MS));
     let mut controls = vec![control(LOOPBACK.to_owned(), Some(loopback_slo))];
@@ -113,6 +120,6 @@ fn controls(fleet: &Fleet, streams: &[Stream]) -> Vec<Stream> {
     controls
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::traffic::{Gauge, Traffic};
+
 /// Several cells, the clouds they stand in, and how to look at them. Names are checked words
 /// (`[a-z0-9]([a-z0-9-]*[a-z0-9])?`, 63 at most), never paths.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +23,10 @@ pub struct Fleet {
     pub cells: BTreeMap<String, Cell>,
     pub probes: BTreeMap<String, Probe>,
     pub entrypoints: BTreeMap<String, Entrypoint>,
+    /// What users do anyway, from counters; traffic x stratum x cell is a stream.
+    pub traffic: BTreeMap<String, Traffic>,
+    /// Queues, pools and other numbers that should not grow; gauge x cell is a stream.
+    pub gauges: BTreeMap<String, Gauge>,
     /// Outside every cell and cloud; they judge the prober, not the fleet.
     pub references: Vec<SocketAddr>,
 }
@@ -113,6 +119,9 @@ pub struct Probe {
     pub timeout: Duration,
     /// Slower than this is bad. Without it the first half of the baseline sets the threshold.
     pub slo: Option<Duration>,
+    /// How many more of the answers than before may be slower than 1.5 times the baseline's 90th
+    /// percentile, as a fraction; absent: only the slo is judged.
+    pub slower_within: Option<f64>,
 }
 
 /// What a probe asks of a cell.

@@ -1,21 +1,27 @@
 //! The history of a drill: append-only JSON lines, all that the verdict is made from.
 //!
 //! Times named `_ms` are milliseconds since the drill began, on ctl's monotonic clock, unless a
-//! field says otherwise. Records are externally tagged, one object a line. Version 1; `docs/history.md`
-//! says it all for people who make or read histories of their own.
+//! field says otherwise. Records are externally tagged, one object a line. `docs/history.md` says it
+//! all for people who make or read histories of their own.
 
+mod basis;
 mod lines;
 
 use std::collections::BTreeMap;
 
+pub use basis::{Basis, Counts};
+pub(crate) use lines::foreign_format;
 pub use lines::{History, Reader};
 use serde::{Deserialize, Serialize};
 
 use crate::fleet::Plane;
 use crate::plan::Plan;
 
-/// Version of the shapes in this file; a reader refuses a history of another one.
-pub const HISTORY_FORMAT: u32 = 1;
+/// Version of the shapes in this file, written into every new history.
+pub const HISTORY_FORMAT: u32 = 2;
+/// Every version that is read; a history of another one is refused. 1 lacks members and records that
+/// came later, and each of these says what its absence means.
+pub const READABLE_FORMATS: [u32; 2] = [1, HISTORY_FORMAT];
 
 /// One line of `history.jsonl`. The first is always `Header`, the last of a finished drill `Verdict`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,6 +30,7 @@ pub enum Record {
     Header(Box<Header>),
     Phase(PhaseMark),
     Block(Block),
+    Volume(Volume),
     Sample(BadSample),
     Agent(AgentEvent),
     SoFar(SoFar),
@@ -74,6 +81,9 @@ pub struct Judgement {
     pub after_ms: u64,
     /// Acknowledged writes that may be lost; absent: not judged.
     pub lost_max: Option<u64>,
+    /// Least share of each cell's real requests that streams must see, by name of the traffic.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub coverage: BTreeMap<String, f64>,
 }
 
 /// One judged sequence of good and bad: cell x probe, or an entrypoint, or a control.
@@ -92,6 +102,9 @@ pub struct Stream {
     /// The declared limit; absent: set from the first half of the baseline (see `Phase`).
     pub slo_ms: Option<u64>,
     pub timeout_ms: u64,
+    /// What its blocks count, how long they are, its own margin; absent: probes, as the judgement says.
+    #[serde(default, skip_serializing_if = "Basis::is_probes")]
+    pub basis: Basis,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,6 +163,21 @@ pub struct Block {
     /// DNS streams: answers by the cell they pointed to (`other` for a foreign address).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub answers: BTreeMap<String, u32>,
+    /// Gauges: what each scrape read, in the order of time; `bad` is then left to the verdict.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<f64>,
+}
+
+/// How many real requests a cell had in one block, and how many of them some stream stands for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Name of the traffic in the fleet file.
+    pub traffic: String,
+    pub cell: String,
+    pub start_ms: u64,
+    pub requests: u64,
+    /// Of these: in a judged stratum, or in one that a probe asks for.
+    pub covered: u64,
 }
 
 /// A bad sample as it was; at most a few per block and stream.

@@ -6,6 +6,9 @@ mod requests;
 mod scenario;
 #[cfg(test)]
 mod tests;
+mod traffic;
+#[cfg(test)]
+mod traffic_tests;
 
 use std::collections::BTreeMap;
 

@@ -65,6 +65,10 @@ pub struct Hypothesis {
     pub by_at_least: f64,
     /// Every other stream must stay within this margin (fraction).
     pub isolated_within: f64,
+    /// Outages of this length must not slip between windows; absent: not asked.
+    pub episode: Option<Duration>,
+    /// The longest way by which damage could spread (DNS TTL, health checks); absent: none known.
+    pub propagation: Option<Duration>,
     pub recovery_within: Duration,
     /// How many acknowledged writes may be lost; absent: not judged.
     pub lost_max: Option<u64>,

@@ -3,6 +3,8 @@
 mod agents;
 mod bet;
 mod control;
+mod coverage;
+mod derive;
 mod entrypoint;
 mod evidence;
 mod findings;
@@ -14,7 +16,9 @@ pub mod matrix;
 mod others;
 mod planes;
 pub mod power;
+mod quantiles;
 mod replay;
+mod spread;
 mod target;
 mod watch;
 pub mod windows;
@@ -22,11 +26,15 @@ pub mod windows;
 #[cfg(test)]
 mod agents_tests;
 #[cfg(test)]
+mod basis_tests;
+#[cfg(test)]
 pub(crate) mod drill;
 #[cfg(test)]
 mod integrity_tests;
 #[cfg(test)]
 mod judge_tests;
+#[cfg(test)]
+mod monte_carlo_basis_tests;
 #[cfg(test)]
 mod monte_carlo_tests;
 #[cfg(test)]
@@ -39,6 +47,7 @@ mod property_tests;
 mod watch_tests;
 
 pub use judge::judge;
+pub use quantiles::Quantile;
 pub use target::{SETTLE_BLOCKS, settle_deadline_ms, settled, target_settled};
 pub use watch::{NotReady, Watch};
 
@@ -114,6 +123,11 @@ pub struct Row {
     pub total: u64,
     pub base_bad: u64,
     pub base_total: u64,
+    /// p50, p95 and p99 in the window and in its baseline; empty where no latency was seen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub latency: Vec<Quantile>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub base_latency: Vec<Quantile>,
     /// Difference of the bad rates, as a fraction.
     pub d: f64,
     /// Proved to be at least this: dispersion allowed for, at the level of the row's claim.

@@ -118,6 +118,7 @@ fn stream(rate: f64, slo_ms: Option<u64>) -> Stream {
         rate,
         slo_ms,
         timeout_ms: 1000,
+        basis: Default::default(),
     }
 }
 

@@ -34,6 +34,12 @@ pub struct Size {
     margin: &'static str,
 }
 
+impl Size {
+    pub const fn new(window: &'static str, rate: &'static str, margin: &'static str) -> Self {
+        size(window, rate, margin)
+    }
+}
+
 const fn size(window: &'static str, rate: &'static str, margin: &'static str) -> Size {
     Size {
         window,

@@ -100,7 +100,7 @@ impl Conduct {
             .prepared
             .streams
             .iter()
-            .any(|stream| stream.slo_ms.is_none())
+            .any(scenarios::history::Stream::needs_thresholds)
         {
             let half = self.scene.boundary(begin + before / 2, BLOCK_MS);
             if !self.wait(half).await? {
@@ -114,7 +114,7 @@ impl Conduct {
     }
 
     /// Lets time pass until `due`; false if interrupted.
-    async fn wait(&mut self, due: Instant) -> Result<bool, Failure> {
+    pub(super) async fn wait(&mut self, due: Instant) -> Result<bool, Failure> {
         loop {
             match self.scene.next(due).await? {
                 Happening::Due => return Ok(true),

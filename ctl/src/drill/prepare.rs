@@ -1,5 +1,6 @@
 //! From a scenario and a fleet to a checked plan, offline: what would be refused is refused here.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use scenarios::fleet::Fleet;
@@ -94,11 +95,8 @@ impl Prepared {
         let after_ms = millis(self.scenario.after);
         let watched_ms = self.plan.ends_ms() + after_ms;
         let planned = watched_ms.div_ceil(BLOCK_MS).saturating_add(SETTLE_BLOCKS);
-        let slowest_ms = self
-            .streams
-            .iter()
-            .map(|s| s.slo_ms.unwrap_or(s.timeout_ms))
-            .max();
+        let probed = self.streams.iter().filter(|stream| stream.is_probed());
+        let slowest_ms = probed.map(|s| s.slo_ms.unwrap_or(s.timeout_ms)).max();
         Judgement {
             alpha: ALPHA,
             margin: hypothesis.isolated_within,
@@ -110,11 +108,33 @@ impl Prepared {
             recovery_within_ms: millis(hypothesis.recovery_within),
             after_ms,
             lost_max: hypothesis.lost_max,
+            coverage: self.coverage(),
         }
+    }
+
+    fn coverage(&self) -> BTreeMap<String, f64> {
+        let traffic = self.fleet().traffic.iter();
+        traffic
+            .filter_map(|(name, traffic)| Some((name.clone(), traffic.coverage?)))
+            .collect()
+    }
+
+    /// Blocks of every stream begin together at whole multiples of this.
+    pub fn fire_grid_ms(&self) -> u64 {
+        let lengths = self.streams.iter().map(|stream| stream.block_ms(BLOCK_MS));
+        lengths.fold(BLOCK_MS, |grid, length| {
+            let (mut a, mut b) = (grid, length.max(1));
+            while b > 0 {
+                (a, b) = (b, a % b);
+            }
+            grid / a * length.max(1)
+        })
     }
 
     /// What the planner is asked about the windows.
     pub fn asked(&self) -> Asked {
+        let hypothesis = &self.scenario.hypothesis;
+        let propagation = hypothesis.propagation.unwrap_or_default();
         Asked {
             alpha: ALPHA,
             margin: self.scenario.hypothesis.isolated_within,
@@ -123,8 +143,8 @@ impl Prepared {
             fault_ms: self.plan.ends_ms(),
             after_ms: millis(self.scenario.after),
             block_ms: BLOCK_MS,
-            propagation_s: 0,
-            episode_s: 0.0,
+            propagation_s: propagation.as_secs_f64().ceil() as u64,
+            episode_s: hypothesis.episode.unwrap_or_default().as_secs_f64(),
         }
     }
 }

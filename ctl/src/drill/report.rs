@@ -7,6 +7,7 @@ use scenarios::history::{AgentEvent, Block, Role, Stream};
 use scenarios::verdict::{CellPlane, Class, Outcome, Row, Verdict, Window};
 
 use crate::drill::hands::{LOST, NOT_RENEWED, UNREACHABLE};
+use crate::drill::latency::latency_text;
 use crate::output::{Story, table};
 
 /// Tells when a stream stops or starts answering, once each time.
@@ -76,6 +77,11 @@ pub fn verdict_text(verdict: &Verdict, streams: &[Stream]) -> String {
     rows.extend(verdict.rows.iter().map(|row| row_cells(row, streams)));
     let mut text = table(&rows);
     text.push('\n');
+    let latency = latency_text(verdict);
+    if !latency.is_empty() {
+        text.push_str(&latency);
+        text.push('\n');
+    }
     if !verdict.planes.is_empty() {
         text.push_str(&matrix(&verdict.planes));
         text.push('\n');

@@ -73,9 +73,12 @@ impl Scene {
                 self.record(Record::Agent(event.clone()))?;
                 Ok(Happening::Agent(event))
             }
-            Some(ProbeOut::Second { blocks, samples, .. }) = self.seconds.recv() => {
+            Some(ProbeOut::Second { blocks, samples, volumes, .. }) = self.seconds.recv() => {
                 for block in &blocks {
                     self.record(Record::Block(block.clone()))?;
+                }
+                for volume in volumes {
+                    self.record(Record::Volume(volume))?;
                 }
                 for sample in samples {
                     self.record(Record::Sample(sample))?;

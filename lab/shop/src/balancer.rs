@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use crate::ShopError;
 use crate::client::{ClientError, Pool};
 use crate::listen;
+use crate::metrics::{self, Metrics};
 
 const CHECK_EVERY: Duration = Duration::from_millis(500);
 /// A backend that is out is asked more often, so that a cell is whole soon after its start.
@@ -60,6 +61,7 @@ struct Balancer {
     backends: Vec<Backend>,
     next: AtomicUsize,
     pool: Arc<Pool<Incoming>>,
+    metrics: Arc<Metrics>,
 }
 
 type Answer = Response<Either<Incoming, Full<Bytes>>>;
@@ -77,6 +79,7 @@ pub async fn run(options: Options) -> Result<(), ShopError> {
         backends,
         next: AtomicUsize::new(0),
         pool: Pool::new(CONNECT_TIMEOUT),
+        metrics: Arc::default(),
     });
     for index in 0..balancer.backends.len() {
         tokio::spawn(watch(Arc::clone(&balancer), index));
@@ -114,7 +117,18 @@ async fn accept(listener: TcpListener, balancer: Arc<Balancer>) {
 }
 
 impl Balancer {
-    async fn answer(&self, mut request: Request<Incoming>, peer: SocketAddr) -> Answer {
+    /// What users get; the balancer's own metrics beside it, for its fronts have theirs.
+    async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Answer {
+        if request.uri().path() == "/metrics" {
+            return told(&self.metrics);
+        }
+        let counted = self.metrics.begin(request.uri().path());
+        let answer = self.pass_on(request, peer).await;
+        counted.answered(answer.status().as_u16());
+        answer
+    }
+
+    async fn pass_on(&self, mut request: Request<Incoming>, peer: SocketAddr) -> Answer {
         strip_hop_by_hop(request.headers_mut());
         if let Ok(value) = HeaderValue::from_str(&peer.ip().to_string()) {
             request.headers_mut().insert("x-forwarded-for", value);
@@ -236,6 +250,13 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
     for name in HOP_BY_HOP {
         headers.remove(name);
     }
+}
+
+fn told(metrics: &Metrics) -> Answer {
+    let mut response = Response::new(Either::Right(Full::new(Bytes::from(metrics.text()))));
+    let text = HeaderValue::from_static(metrics::TEXT);
+    response.headers_mut().insert(header::CONTENT_TYPE, text);
+    response
 }
 
 fn refusal(status: StatusCode, why: String) -> Answer {

@@ -6,8 +6,10 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::Request as Incoming;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{Method, Request, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -19,6 +21,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::ShopError;
 use crate::client::Pool;
 use crate::listen;
+use crate::metrics::{self, Metrics};
 use crate::pricing::Price;
 use crate::resolve::{self, ResolveError};
 
@@ -131,6 +134,8 @@ pub async fn run(options: Options) -> Result<(), ShopError> {
         store: options.store,
         pool: Pool::new(PRICE_TIMEOUT),
     });
+    let metrics = Arc::new(Metrics::default());
+    let told = Arc::clone(&metrics);
     let router = Router::new()
         .route(
             "/",
@@ -141,8 +146,20 @@ pub async fn run(options: Options) -> Result<(), ShopError> {
         .route("/orders", post(place_order))
         .route("/orders/{id}", get(read_order))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(middleware::from_fn_with_state(metrics, count))
+        .route(
+            "/metrics",
+            get(|| async move { ([(header::CONTENT_TYPE, metrics::TEXT)], told.text()) }),
+        )
         .with_state(front);
     Ok(listen::serve(&options.listen, router).await?)
+}
+
+async fn count(State(metrics): State<Arc<Metrics>>, request: Incoming, next: Next) -> Response {
+    let counted = metrics.begin(request.uri().path());
+    let response = next.run(request).await;
+    counted.answered(response.status().as_u16());
+    response
 }
 
 async fn checkout(State(front): State<Arc<Front>>) -> Result<Json<Price>, Failure> {

@@ -9,6 +9,7 @@ mod entrypoint;
 mod front;
 mod journal;
 mod listen;
+mod metrics;
 mod names;
 mod pricing;
 mod reference;

@@ -150,6 +150,8 @@ pub fn fleet() -> Fleet {
         cells: BTreeMap::new(),
         probes: BTreeMap::new(),
         entrypoints: BTreeMap::new(),
+        traffic: BTreeMap::new(),
+        gauges: BTreeMap::new(),
         references: Vec::new(),
     }
 }
@@ -190,6 +192,7 @@ pub fn get_probe(port: u16) -> Probe {
         plane: Plane::Data,
         ask: Ask::Http(request(HttpMethod::Get, format!("http://{{cell}}:{port}/"))),
         read_back: None,
+        slower_within: None,
         rate: 20.0,
         timeout: Duration::from_secs(1),
         slo: Some(Duration::from_millis(500)),
@@ -238,6 +241,7 @@ impl Seen {
             start_ms,
             blocks,
             samples,
+            ..
         } = out;
         for block in blocks {
             assert_eq!(block.start_ms, start_ms);

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{HISTORY_FORMAT, Record};
+use super::{READABLE_FORMATS, Record};
 use crate::input::{InputError, Position};
 
 /// Takes the lines of one history file in their order.
@@ -82,14 +82,9 @@ impl Reader {
                 return Err(self.error(line, 1, message));
             }
         };
-        match format == HISTORY_FORMAT {
+        match READABLE_FORMATS.contains(&format) {
             true => Ok(()),
-            false => {
-                let message = format!(
-                    "the history has format {format}, this cellwall reads {HISTORY_FORMAT}"
-                );
-                Err(self.error(line, 1, &message))
-            }
+            false => Err(self.error(line, 1, &foreign_format(format))),
         }
     }
 
@@ -104,6 +99,12 @@ impl Reader {
         };
         InputError::at_line(&self.file, &text, position, message)
     }
+}
+
+/// Why a history of this format is not read.
+pub(crate) fn foreign_format(format: u32) -> String {
+    let [old, new] = READABLE_FORMATS;
+    format!("the history has format {format}, this cellwall reads {old} and {new}")
 }
 
 /// What is wrong, without the place, which is told beside it.
@@ -178,8 +179,15 @@ mod tests {
         assert!(told("{\"hea".into()).contains("holds no record"));
         assert!(told(MARK.to_owned()).contains("not its header"));
         assert!(told("metadata: {}\n".into()).contains("not its header"));
-        let other = header().replacen("\"format\":1", "\"format\":2", 1);
-        assert!(told(other).contains("format 2, this cellwall reads 1"));
+        for foreign in [0, 3] {
+            let format = format!("\"format\":{foreign}");
+            let other = header().replacen("\"format\":2", &format, 1);
+            let error = told(other);
+            assert!(
+                error.contains(&format!("format {foreign}, this cellwall reads 1 and 2")),
+                "{error}"
+            );
+        }
         let later = "{\"header\":{\"format\":9,\"unheard\":[]}}\n".to_owned();
         assert!(told(later).contains("format 9"));
     }

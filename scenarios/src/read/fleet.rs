@@ -15,6 +15,7 @@ use crate::fleet::{
 };
 use crate::input::InputError;
 use crate::places::Places;
+use crate::read::traffic::{self, GaugeSpec, TrafficSpec};
 use crate::read::{Named, fleet_checks, requests};
 use crate::values::{Name, Percentage, Rate, Resolver, Text};
 
@@ -39,6 +40,12 @@ pub(crate) struct FleetSpec {
     probes: Named<ProbeSpec>,
     #[serde(default)]
     entrypoints: Named<EntrypointSpec>,
+    /// Requests that users make anyway, counted by metrics of every cell.
+    #[serde(default)]
+    traffic: Named<TrafficSpec>,
+    /// Numbers that should not grow, such as the depth of a queue.
+    #[serde(default)]
+    gauges: Named<GaugeSpec>,
     /// Hosts outside every cell and cloud; they judge the prober.
     #[serde(default)]
     references: Vec<Text<SocketAddr>>,
@@ -125,6 +132,9 @@ struct ProbeSpec {
     timeout: Option<Text<Duration>>,
     /// Slower than this is bad.
     slo: Option<Text<Duration>>,
+    /// How many more of the answers than before may be slower than 1.5 times the 90th percentile of
+    /// the first half of the baseline. Absent: that is not judged.
+    slower_within: Option<Text<Percentage>>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -191,6 +201,8 @@ pub(super) fn check(name: String, spec: FleetSpec, places: &Places) -> Result<Fl
         cells: named(spec.cells, cell),
         probes: BTreeMap::new(),
         entrypoints: BTreeMap::new(),
+        traffic: BTreeMap::new(),
+        gauges: BTreeMap::new(),
         references: plain(spec.references),
     };
     fleet_checks::layout(&fleet, places)?;
@@ -205,6 +217,14 @@ pub(super) fn check(name: String, spec: FleetSpec, places: &Places) -> Result<Fl
         let entrypoint = self::entrypoint(entrypoint);
         let entrypoint = requests::entrypoint(&fleet, &name, entrypoint, &path, places)?;
         fleet.entrypoints.insert(name, entrypoint);
+    }
+    for (Text(Name(name)), spec) in spec.traffic {
+        let read = traffic::traffic(&fleet, &name, spec, places)?;
+        fleet.traffic.insert(name, read);
+    }
+    for (Text(Name(name)), spec) in spec.gauges {
+        let read = traffic::gauge(&fleet, &name, spec, places)?;
+        fleet.gauges.insert(name, read);
     }
     Ok(fleet)
 }
@@ -260,6 +280,7 @@ fn probe(spec: ProbeSpec, path: &str, places: &Places) -> Result<Probe, InputErr
         rate: spec.rate.map_or(default_rate, |rate| rate.0.0),
         timeout: spec.timeout.map_or(DEFAULT_TIMEOUT, |timeout| timeout.0),
         slo: spec.slo.map(|slo| slo.0),
+        slower_within: traffic::slower_within(spec.slower_within, path, places)?,
     })
 }
 

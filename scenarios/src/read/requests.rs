@@ -217,7 +217,7 @@ fn request(http: &HttpRequest, host: &str, path: &str, places: &Places) -> Resul
 
 /// `http://{HOST}[:PORT]/...`, where HOST is the placeholder of what is probed: a probe of a fixed
 /// host would say nothing about a cell.
-fn url(url: &str, host: &str, path: &str, places: &Places) -> Result<(), InputError> {
+pub(super) fn url(url: &str, host: &str, path: &str, places: &Places) -> Result<(), InputError> {
     let wrong = |message: String| Err(InputError::at_value(places, path, message));
     let placeholder = format!("{{{host}}}");
     let hint = format!("write for instance http://{placeholder}/");

@@ -12,6 +12,7 @@ use crate::scenario::{Consent, Hypothesis, MethodStep, Scenario, Side, TargetSel
 use crate::values::{Lease, Name, Percentage, Text};
 
 const SECOND: Duration = Duration::from_secs(1);
+const SHORTEST: Duration = Duration::from_millis(1);
 const MINUTE: Duration = Duration::from_secs(60);
 /// No fault and no window is longer than this.
 pub(crate) const LONGEST: Duration = Duration::from_secs(3600);
@@ -108,6 +109,10 @@ struct TargetHypothesis {
 struct OthersHypothesis {
     /// Every other stream stays within this margin; default 2%.
     isolated_within: Option<Text<Percentage>>,
+    /// Outages of this length must not slip between windows: the fault must last long enough.
+    episode: Option<Text<Duration>>,
+    /// The longest way by which damage could spread, such as a DNS TTL: the fault must outlast it.
+    propagation: Option<Text<Duration>>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -165,7 +170,15 @@ pub(super) fn check(
     )?;
     let method = check_method(spec.method, &places)?;
     let (degraded, by_at_least) = check_degraded(spec.hypothesis.target, &places)?;
-    let margin = spec.hypothesis.others.isolated_within;
+    let others = spec.hypothesis.others;
+    let length = |field: &str, value: Option<Text<Duration>>| {
+        let path = format!("spec.hypothesis.others.{field}");
+        let value = value.map(|Text(value)| in_range(&places, &path, value, SHORTEST, LONGEST));
+        value.transpose()
+    };
+    let episode = length("episode", others.episode)?;
+    let propagation = length("propagation", others.propagation)?;
+    let margin = others.isolated_within;
     let isolated_within = fraction(
         &places,
         "spec.hypothesis.others.isolatedWithin",
@@ -186,6 +199,8 @@ pub(super) fn check(
             degraded,
             by_at_least,
             isolated_within,
+            episode,
+            propagation,
             recovery_within,
             lost_max: spec.hypothesis.data.map(|data| data.lost),
         },

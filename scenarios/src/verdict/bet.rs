@@ -5,12 +5,32 @@
 //! ever reaches c with probability at most 1/c, however often one looks (verdict.md section 3).
 
 use super::interval::Sample;
+use crate::history::{Counts, Stream};
 
 /// q_k = p0 ^ EXPONENTS[k], equal weights.
 const EXPONENTS: [f64; 5] = [0.8, 0.6, 0.4, 0.2, 0.05];
 const CAP: f64 = 1e300;
 /// Beyond this bad rate (baseline bound plus margin) the abort would be too slow.
 pub const P0_MAX: f64 = 0.10;
+/// A limit that the baseline itself has set is passed now and then by a healthy stream, and no illness:
+/// there only the abort must stay quick enough to be of use (all bad: nine blocks).
+const OWN_LIMIT_P0_MAX: f64 = 0.35;
+
+/// Whether good and bad of a stream are told apart by a limit from its own baseline.
+pub fn has_own_limit(stream: &Stream) -> bool {
+    matches!(
+        stream.basis.counts,
+        Counts::Slow { .. } | Counts::Gauge { limit: None }
+    )
+}
+
+/// The most that the baseline of a stream and its margin together may allow.
+pub fn p0_max(stream: &Stream) -> f64 {
+    match has_own_limit(stream) {
+        true => OWN_LIMIT_P0_MAX,
+        false => P0_MAX,
+    }
+}
 
 /// State of one stream.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,9 +46,19 @@ pub struct Bet {
 impl Bet {
     /// A stream that must not notice, one of `others`; `planned` blocks from fire to the end.
     pub fn on_other(base: Sample, others: usize, alpha: f64, margin: f64, planned: u32) -> Bet {
-        let others = others.max(1) as f64;
-        let upper = base.upper(0.1 * alpha / others);
-        Bet::new(upper + margin, planned, others / (0.9 * alpha))
+        let upper = base.upper(Bet::baseline_level(others, alpha));
+        Bet::above(upper, others, alpha, margin, planned)
+    }
+
+    /// The same with another upper limit of the baseline's bad rate than the one for independent probes.
+    pub fn above(upper: f64, others: usize, alpha: f64, margin: f64, planned: u32) -> Bet {
+        let threshold = others.max(1) as f64 / (0.9 * alpha);
+        Bet::new(upper + margin, planned, threshold)
+    }
+
+    /// The level of the baseline's limit: a tenth of alpha, over all streams.
+    pub fn baseline_level(others: usize, alpha: f64) -> f64 {
+        0.1 * alpha / others.max(1) as f64
     }
 
     /// A control stream: judged first, so at the lower threshold 1/alpha.

@@ -54,7 +54,7 @@ fn row<'a>(
         });
     }
     let l = claim.lower(frame.alpha());
-    if l > frame.margin() {
+    if l > frame.margin(&claim) {
         notes.push(format!(
             "worse than its baseline by at least {}",
             percent(l)

@@ -42,6 +42,7 @@ pub fn stream(name: &str, role: Role) -> Stream {
         rate: f64::from(RATE),
         slo_ms: Some(500),
         timeout_ms: 1000,
+        basis: Default::default(),
     }
 }
 
@@ -122,6 +123,7 @@ pub fn header() -> Header {
             recovery_within_ms: 20_000,
             after_ms: AFTER * 1000,
             lost_max: Some(0),
+            coverage: BTreeMap::new(),
         },
     }
 }
@@ -149,6 +151,7 @@ pub fn block(stream: &str, second: u64, bad: u32) -> Block {
         slow: 0,
         latency_us: Vec::new(),
         answers: BTreeMap::new(),
+        values: Vec::new(),
     }
 }
 

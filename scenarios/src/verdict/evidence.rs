@@ -1,11 +1,13 @@
 //! A history sorted for judging: marks, blocks by stream and time, and what is wrong with it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use super::derive::{self, Limit};
 use super::interval::Sample;
 use crate::history::{
-    AgentEvent, Alarm, Block, HISTORY_FORMAT, Header, Interrupted, Judgement, Ledger, Phase,
-    Record, Residue, Role, Stream,
+    AgentEvent, Alarm, Block, Counts, Header, Interrupted, Judgement, Ledger, Phase,
+    READABLE_FORMATS, Record, Residue, Role, Stream, Volume, foreign_format,
 };
 
 /// A drill of more blocks than this is not believed (11 days of seconds).
@@ -19,7 +21,11 @@ pub(super) struct Evidence<'a> {
     pub fire: Option<u64>,
     pub reverted: Option<u64>,
     pub ended: Option<u64>,
-    pub blocks: BTreeMap<&'a str, BTreeMap<u64, &'a Block>>,
+    /// As each stream counts them; those of slow answers and gauges are made from others.
+    pub blocks: BTreeMap<&'a str, BTreeMap<u64, Cow<'a, Block>>>,
+    /// Limits of the streams that count by one.
+    pub limits: BTreeMap<&'a str, Limit>,
+    pub volumes: Vec<&'a Volume>,
     pub alarms: Vec<&'a Alarm>,
     pub ledgers: Vec<&'a Ledger>,
     pub residues: Vec<&'a Residue>,
@@ -65,13 +71,11 @@ impl<'a> Evidence<'a> {
         let Some(Record::Header(header)) = records.first() else {
             return Err("the history does not begin with a header".into());
         };
-        if header.format != HISTORY_FORMAT {
-            return Err(format!(
-                "the history has format {}, this cellwall reads {HISTORY_FORMAT}",
-                header.format
-            ));
+        let header: &Header = header;
+        if !READABLE_FORMATS.contains(&header.format) {
+            return Err(foreign_format(header.format));
         }
-        if let Some(why) = unusable(&header.judgement) {
+        if let Some(why) = unusable(&header.judgement).or_else(|| unusable_basis(header)) {
             return Err(why);
         }
         let mut evidence = Evidence {
@@ -86,6 +90,8 @@ impl<'a> Evidence<'a> {
                 .iter()
                 .map(|s| (s.name.as_str(), BTreeMap::new()))
                 .collect(),
+            limits: BTreeMap::new(),
+            volumes: Vec::new(),
             alarms: Vec::new(),
             ledgers: Vec::new(),
             residues: Vec::new(),
@@ -102,6 +108,7 @@ impl<'a> Evidence<'a> {
             evidence.take(record);
         }
         evidence.check_marks();
+        evidence.count_by_limits();
         let last = evidence.last_block_end().max(evidence.ended.unwrap_or(0));
         if last / header.judgement.block_ms > MAX_BLOCKS {
             return Err(format!(
@@ -130,6 +137,7 @@ impl<'a> Evidence<'a> {
                 }
             }
             Record::Block(block) => self.take_block(block),
+            Record::Volume(volume) => self.volumes.push(volume),
             Record::Alarm(alarm) => self.alarms.push(alarm),
             Record::Ledger(ledger) => self.ledgers.push(ledger),
             Record::Residue(residue) => self.residues.push(residue),
@@ -143,7 +151,9 @@ impl<'a> Evidence<'a> {
     fn take_block(&mut self, block: &'a Block) {
         let name = block.stream.as_str();
         let at = block.start_ms;
-        if !at.is_multiple_of(self.header.judgement.block_ms) {
+        let stream = self.header.streams.iter().find(|s| s.name == name);
+        let block_ms = stream.map_or(self.block_ms(), |stream| self.block_ms_of(stream));
+        if !at.is_multiple_of(block_ms) {
             self.damage.push(format!(
                 "{name}: the block at {at} ms is not on the block grid"
             ));
@@ -157,7 +167,7 @@ impl<'a> Evidence<'a> {
                     .damage
                     .push(format!("{name}: blocks of a stream not in the header")),
                 Some(blocks) => {
-                    if blocks.insert(at, block).is_some() {
+                    if blocks.insert(at, Cow::Borrowed(block)).is_some() {
                         self.damage
                             .push(format!("{name}: the block at {at} ms is there twice"));
                     }
@@ -170,6 +180,14 @@ impl<'a> Evidence<'a> {
         let block_ms = self.header.judgement.block_ms;
         if self.fire.is_some_and(|fire| !fire.is_multiple_of(block_ms)) {
             self.damage.push("fire was not on a block boundary".into());
+        }
+        for stream in &self.header.streams {
+            let own = self.block_ms_of(stream);
+            if own != block_ms && self.fire.is_some_and(|fire| !fire.is_multiple_of(own)) {
+                let name = &stream.name;
+                self.damage
+                    .push(format!("{name}: fire was not on a boundary of its blocks"));
+            }
         }
         let marks: Vec<u64> = [
             self.before,
@@ -188,17 +206,46 @@ impl<'a> Evidence<'a> {
         self.damage.dedup();
     }
 
+    /// Slow answers and gauges, by the limits that their baselines give.
+    fn count_by_limits(&mut self) {
+        let header = self.header;
+        let half = self.before.unwrap_or(0)..self.thresholds.or(self.fire).unwrap_or(0);
+        for stream in &header.streams {
+            let source = match &stream.basis.counts {
+                Counts::Slow { of } => of.as_str(),
+                _ => stream.name.as_str(),
+            };
+            let blocks = self.blocks.get(source).into_iter();
+            let first = blocks
+                .flat_map(|blocks| blocks.range(half.start..half.end.max(half.start)))
+                .map(|(_, block)| block.as_ref());
+            if let Some(limit) = Limit::of(stream, first) {
+                self.limits.insert(&stream.name, limit);
+            }
+        }
+        derive::count_all(&header.streams, &self.limits, &mut self.blocks);
+    }
+
     fn last_block_end(&self) -> u64 {
-        let last = self
-            .blocks
-            .values()
-            .filter_map(|b| b.keys().next_back())
-            .max();
-        last.map_or(0, |start| start.saturating_add(self.block_ms()))
+        let ends = self.header.streams.iter().filter_map(|stream| {
+            let blocks = self.blocks.get(stream.name.as_str())?;
+            let start = blocks.keys().next_back()?;
+            Some(start.saturating_add(self.block_ms_of(stream)))
+        });
+        ends.max().unwrap_or(0)
     }
 
     pub fn block_ms(&self) -> u64 {
         self.header.judgement.block_ms
+    }
+
+    pub fn block_ms_of(&self, stream: &Stream) -> u64 {
+        stream.block_ms(self.block_ms())
+    }
+
+    /// The margin of one stream.
+    pub fn margin_of(&self, stream: &Stream) -> f64 {
+        stream.margin(&self.header.judgement)
     }
 
     /// End of the watch on the block grid: the End mark, else where the blocks end.
@@ -214,12 +261,12 @@ impl<'a> Evidence<'a> {
         fire.saturating_add(longest)
     }
 
-    /// Where a stream's baseline begins; streams without a declared slo need the threshold first.
+    /// Where a stream's baseline begins; what needs a limit gets it from the first half.
     pub fn baseline_from(&self, stream: &Stream) -> Option<u64> {
-        if stream.slo_ms.is_some() {
-            self.before
-        } else {
+        if stream.needs_thresholds() {
             self.thresholds
+        } else {
+            self.before
         }
     }
 
@@ -234,7 +281,7 @@ impl<'a> Evidence<'a> {
             .and_then(|b| b.keys().next_back());
         let to = self
             .fire
-            .or_else(|| last.map(|start| start.saturating_add(self.block_ms())));
+            .or_else(|| last.map(|start| start.saturating_add(self.block_ms_of(stream))));
         self.tally(
             stream,
             Span {
@@ -244,8 +291,11 @@ impl<'a> Evidence<'a> {
         )
     }
 
+    /// Blocks belong to the span in which they start. Longer blocks than the judgement's that would
+    /// end behind the End mark are not expected.
     pub fn tally(&self, stream: &Stream, span: Span) -> Tally {
-        let block_ms = self.block_ms();
+        let block_ms = self.block_ms_of(stream);
+        let span = self.up_to_the_last(block_ms, span);
         let (from, to) = (span.from.div_ceil(block_ms), span.to.div_ceil(block_ms));
         let mut tally = Tally {
             expected: to.saturating_sub(from),
@@ -272,6 +322,18 @@ impl<'a> Evidence<'a> {
         tally
     }
 
+    fn up_to_the_last(&self, block_ms: u64, span: Span) -> Span {
+        let Some(ended) = self.ended.filter(|_| block_ms > self.block_ms()) else {
+            return span;
+        };
+        let last = ended / block_ms * block_ms;
+        let cut = span.to > last && span.to - last < block_ms;
+        Span {
+            to: if cut { last.max(span.from) } else { span.to },
+            ..span
+        }
+    }
+
     pub fn with_role(&self, role: Role) -> impl Iterator<Item = &'a Stream> {
         self.header
             .streams
@@ -289,6 +351,21 @@ fn unusable(judgement: &Judgement) -> Option<String> {
         && judgement.effective_min < 1.0
         && judgement.block_ms > 0;
     (!good).then(|| "the header's judgement is out of range (alpha, margin, block length)".into())
+}
+
+/// Words if a stream has blocks or a margin that cannot be used.
+fn unusable_basis(header: &Header) -> Option<String> {
+    let block_ms = header.judgement.block_ms;
+    let unusable = |stream: &&Stream| {
+        let own = stream.block_ms(block_ms);
+        let margin = stream.margin(&header.judgement);
+        own == 0 || !own.is_multiple_of(block_ms) || !(margin > 0.0 && margin < 1.0)
+    };
+    let stream = header.streams.iter().find(unusable)?;
+    Some(format!(
+        "{}: its block length or its margin is out of range",
+        stream.name
+    ))
 }
 
 /// `ENTRYPOINT@CELL`: gets as many probes as DNS pointed to the cell.

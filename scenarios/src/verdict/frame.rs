@@ -3,7 +3,7 @@
 use super::evidence::{Evidence, Span, Tally, expected_per_block, is_attributed};
 use super::findings::percent;
 use super::interval::{self, Difference, floor_n0};
-use super::{Class, Row, Window};
+use super::{Class, Row, Window, quantiles, spread};
 use crate::history::Stream;
 
 /// Share of the scheduled probes that must be valid in every window.
@@ -56,8 +56,9 @@ impl<'a> Frame<'a> {
         self.evidence.header.judgement.alpha
     }
 
-    pub fn margin(&self) -> f64 {
-        self.evidence.header.judgement.margin
+    /// What is allowed of the claim's stream.
+    pub fn margin(&self, claim: &Claim<'_>) -> f64 {
+        self.evidence.margin_of(claim.stream)
     }
 
     /// Whether the fault ran to its planned end before anything stopped the drill.
@@ -69,7 +70,14 @@ impl<'a> Frame<'a> {
     /// hold at least as many probes); the last one ends with the span and may overlap the one
     /// before. An empty span gives one empty window, which proves nothing.
     pub fn sub_windows(&self, stream: &Stream, span: Span) -> Vec<Span> {
-        let block_ms = self.evidence.block_ms();
+        let block_ms = self.evidence.block_ms_of(stream);
+        let span = match block_ms > self.evidence.block_ms() {
+            true => Span {
+                to: (span.to / block_ms * block_ms).max(span.from),
+                ..span
+            },
+            false => span,
+        };
         let from = span.from.div_ceil(block_ms).saturating_mul(block_ms);
         let length = self
             .evidence
@@ -101,7 +109,8 @@ impl<'a> Frame<'a> {
             return vec![TRUNCATED.into()];
         }
         let mut notes = self.gaps(claim);
-        let n0 = floor_n0(self.alpha(), self.margin());
+        let margin = self.margin(claim);
+        let n0 = floor_n0(self.alpha(), margin);
         let counted = claim.now.valid.min(claim.base.valid);
         if claim.now.expected > claim.base.expected {
             notes.push(format!(
@@ -122,9 +131,9 @@ impl<'a> Frame<'a> {
         }
         let u = self.isolation_u(claim);
         // Asked this way round: whatever does not compare must not pass.
-        let within = u < self.margin();
+        let within = u < margin;
         if !within {
-            let margin = percent(self.margin());
+            let margin = percent(margin);
             notes.push(format!("U {} is not below the margin {margin}", percent(u)));
         }
         notes
@@ -159,7 +168,7 @@ impl<'a> Frame<'a> {
     fn coverage(&self, stream: &Stream, tally: &Tally) -> f64 {
         let mut planned = tally.scheduled as f64;
         if !is_attributed(stream) {
-            let per_block = expected_per_block(stream, self.evidence.block_ms());
+            let per_block = expected_per_block(stream, self.evidence.block_ms_of(stream));
             planned = planned.max((per_block * tally.expected as f64).floor());
         }
         if planned > 0.0 {
@@ -171,9 +180,15 @@ impl<'a> Frame<'a> {
 
     /// `U` for the proof of isolation. A window with more probes than its baseline (DNS drew more,
     /// users of the fallen cell moved here) counts only as many: n_b >= n_f holds by giving away.
+    /// Where errors come in clumps by nature, the spread of the blocks must allow it as well.
     fn isolation_u(&self, claim: &Claim<'_>) -> f64 {
         let base = claim.base.sample();
-        interval::upper(claim.now.sample().at_most(base.total), base, self.alpha())
+        let u = interval::upper(claim.now.sample().at_most(base.total), base, self.alpha());
+        if !claim.stream.is_clumped() {
+            return u;
+        }
+        let blocks = spread::difference(&claim.now.pairs, &claim.base.pairs, self.alpha());
+        u.max(blocks.u)
     }
 
     /// D, the proof of degradation L at `level` (deflated by dispersion), and U at alpha.
@@ -187,6 +202,18 @@ impl<'a> Frame<'a> {
         }
     }
 
+    fn baseline_latency(&self, stream: &Stream) -> Vec<quantiles::Quantile> {
+        let from = self.evidence.baseline_from(stream).unwrap_or(self.fire);
+        quantiles::of(
+            self.evidence,
+            stream,
+            Span {
+                from,
+                to: self.fire,
+            },
+        )
+    }
+
     pub fn row(&self, claim: &Claim<'_>, class: Class, level: f64, notes: Vec<String>) -> Row {
         let Difference { d, l, u } = self.limits(claim, level);
         Row {
@@ -197,6 +224,8 @@ impl<'a> Frame<'a> {
             total: claim.now.valid,
             base_bad: claim.base.bad,
             base_total: claim.base.valid,
+            latency: quantiles::of(self.evidence, claim.stream, claim.span),
+            base_latency: self.baseline_latency(claim.stream),
             d,
             l,
             u,
@@ -211,6 +240,10 @@ impl Claim<'_> {
     /// `L` at a level, with both samples worth fewer probes where their blocks are bursty.
     pub fn lower(&self, level: f64) -> f64 {
         let deflated = |tally: &Tally| tally.sample().deflated(interval::dispersion(&tally.pairs));
-        interval::lower(deflated(&self.now), deflated(&self.base), level)
+        let l = interval::lower(deflated(&self.now), deflated(&self.base), level);
+        if !self.stream.is_clumped() {
+            return l;
+        }
+        l.min(spread::difference(&self.now.pairs, &self.base.pairs, level).l)
     }
 }

@@ -44,8 +44,8 @@ fn gaps_and_damage_deny_a_pass() {
     );
     let records = spoilt(|r| r.push(mark(Phase::End, END)));
     expect(&records, Outcome::Inconclusive, &["End is there twice"]);
-    let records = spoilt(|r| header_mut(r).format = 2);
-    expect(&records, Outcome::Inconclusive, &["format 2"]);
+    let records = spoilt(|r| header_mut(r).format = 3);
+    expect(&records, Outcome::Inconclusive, &["format 3"]);
     expect(
         &[],
         Outcome::Inconclusive,

@@ -17,8 +17,8 @@ use super::findings::{Findings, percent, seconds};
 use super::frame::Frame;
 use super::replay::Replay;
 use super::{
-    CellPlane, Class, Outcome, Row, Verdict, Window, agents, control, entrypoint, integrity,
-    others, planes, target,
+    CellPlane, Class, Outcome, Row, Verdict, Window, agents, control, coverage, entrypoint,
+    integrity, others, planes, target,
 };
 use crate::history::{AlarmCause, Record, Role, Stream};
 
@@ -57,6 +57,7 @@ pub fn judge(records: &[Record]) -> Verdict {
     if frame.stop.is_none() {
         integrity::check_duration(&evidence, fire, frame.fault_end, &mut findings);
     }
+    coverage::check(&evidence, fire, &mut findings);
     agents::check_agents(&evidence, fire, &mut findings);
     integrity::check_endpoints(&evidence, &mut findings);
     integrity::check_ledgers(&evidence, &mut findings);
@@ -228,6 +229,11 @@ fn pass_reasons(evidence: &Evidence<'_>, rows: &[Row], planes: &[CellPlane]) -> 
         "no residue on {} nodes",
         evidence.header.plan.nodes().len()
     ));
+    reasons.extend(
+        evidence
+            .fire
+            .and_then(|fire| coverage::on_pass(evidence, fire)),
+    );
     reasons.extend(symptom(evidence));
     reasons.push("capacity of the other cells: untested, for probes are no load".to_owned());
     reasons

@@ -22,10 +22,10 @@ const FAULT_S: u32 = 120;
 const ILL: &str = "tencent/checkout";
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
-struct Dice(u64);
+pub(super) struct Dice(pub u64);
 
 impl Dice {
-    fn unit(&mut self) -> f64 {
+    pub fn unit(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -34,11 +34,11 @@ impl Dice {
     }
 
     /// How many of `n` probes are bad.
-    fn bad(&mut self, n: u32, p: f64) -> u32 {
+    pub fn bad(&mut self, n: u32, p: f64) -> u32 {
         (0..n).filter(|_| self.unit() < p).count() as u32
     }
 
-    fn exponential(&mut self, mean: f64) -> f64 {
+    pub fn exponential(&mut self, mean: f64) -> f64 {
         -mean * (1.0 - self.unit()).ln()
     }
 }

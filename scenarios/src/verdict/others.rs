@@ -22,7 +22,7 @@ pub(super) fn rows(frame: &Frame<'_>, replay: Option<&Replay>, prober_sound: boo
     let mut degraded = vec![false; claims.len()];
     if prober_sound && replay.is_some() {
         let proved = holm(whole.len(), frame.alpha(), |i, level| {
-            claims[whole[i]].lower(level) > frame.margin()
+            claims[whole[i]].lower(level) > frame.margin(&claims[whole[i]])
         });
         for (i, held) in whole.iter().zip(proved) {
             degraded[*i] = held;
@@ -139,13 +139,19 @@ pub(super) fn report(
     replay: Option<&Replay>,
     findings: &mut Findings,
 ) {
-    let others = frame.evidence.with_role(Role::Other).count();
-    if replay.is_some_and(|r| r.common_cause(others)) {
+    // Streams of longer blocks, or of a limit of their own, speak later than the probes or not at all.
+    let others: Vec<&Stream> = frame
+        .evidence
+        .with_role(Role::Other)
+        .filter(|stream| stream.is_probed())
+        .collect();
+    if replay.is_some_and(|r| r.common_cause(&others, frame.evidence.block_ms())) {
         findings.add(
             Outcome::Fail,
             format!(
-                "common cause: all {others} streams that must not notice fell in the same block; \
-                 look at what they share (router, DNS)"
+                "common cause: all {} streams that must not notice fell together; look at what they \
+                 share (router, DNS)",
+                others.len()
             ),
         );
     }

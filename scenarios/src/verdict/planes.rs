@@ -22,6 +22,10 @@ pub(super) fn must_degrade(evidence: &Evidence<'_>, stream: &Stream) -> bool {
     if named.contains(&stream.probe) {
         return true;
     }
+    // Users who are sent elsewhere leave nothing to count where they no longer go.
+    if !stream.is_probed() {
+        return false;
+    }
     let plane_is_named = evidence
         .with_role(Role::Target)
         .any(|other| other.plane == stream.plane && named.contains(&other.probe));

@@ -2,15 +2,13 @@
 
 use statrs::function::factorial::ln_binomial;
 
-use super::bet::{Bet, P0_MAX};
+use super::bet::Bet;
 use super::interval::{Sample, combine_upper, floor_n0};
 
 /// The whole drill passes with at least this probability when nothing is wrong.
 const WHOLE_POWER: f64 = 0.95;
 /// A window must suffice for this many whole seconds in a row: power is a saw-tooth.
 const SAW_TOOTH_S: u64 = 5;
-/// A stream with a higher bad rate is not healthy, and the baseline gate would refuse it.
-const HEALTHY: f64 = 0.10;
 /// Not planned beyond: probes in one window, and seconds of one window.
 const MAX_PROBES: u64 = 200_000;
 const MAX_SECONDS: u64 = 86_400;
@@ -165,15 +163,17 @@ pub struct Question {
     pub alpha: f64,
     /// Streams that must not notice (M).
     pub others: usize,
+    /// The most that bad rate and margin together may be, or the abort is too slow.
+    pub p0_max: f64,
 }
 
 impl Question {
     /// Smallest whole number of seconds, for the fault window and as much baseline, with which a
     /// stream of `rate` probes/s is proved isolated often enough; `None` beyond a day or 200,000
-    /// probes, or if the stream would not be healthy (10 %). Of the statistics alone; see
+    /// probes, or if the stream would not be healthy (`p0_max`). Of the statistics alone; see
     /// [`Self::drill_seconds`].
     pub fn needed_seconds(&self, rate: f64) -> Option<u64> {
-        if !(rate > 0.0 && rate.is_finite() && self.p < HEALTHY && self.margin > 0.0) {
+        if !(rate > 0.0 && rate.is_finite() && self.p < self.p0_max && self.margin > 0.0) {
             return None;
         }
         let zero_error = (floor_n0(self.alpha, self.margin) as f64 / rate).ceil() as u64;
@@ -200,7 +200,7 @@ impl Question {
     /// [`Self::needed_seconds`], and a baseline long enough that the online abort is quick.
     pub fn drill_seconds(&self, rate: f64) -> Option<u64> {
         let needed = self.needed_seconds(rate)?;
-        if self.p + self.margin >= P0_MAX {
+        if self.p + self.margin >= self.p0_max {
             return None; // no baseline is long enough
         }
         (needed..)
@@ -234,7 +234,7 @@ impl Question {
     fn passes_the_gate(&self, n: u64) -> bool {
         let bad = Binomial::new(n, self.p).upper_quantile(0.5);
         let base = Sample::new(bad, n);
-        Bet::on_other(base, self.others, self.alpha, self.margin, 1).p0() <= P0_MAX
+        Bet::on_other(base, self.others, self.alpha, self.margin, 1).p0() <= self.p0_max
     }
 
     /// A cheap bound: outcomes more likely than the allowed shortfall would not be proved.
@@ -301,6 +301,7 @@ pub fn abort_preview(question: &Question, n_b: u64, planned: u32, y: f64) -> Opt
 
 #[cfg(test)]
 mod tests {
+    use super::super::bet::P0_MAX;
     use super::*;
 
     fn near(got: f64, want: f64) {
@@ -381,6 +382,7 @@ mod tests {
                     margin,
                     alpha: 0.01,
                     others,
+                    p0_max: P0_MAX,
                 };
                 assert_eq!(question.needed_seconds(20.0), Some(want), "{question:?}");
             }
@@ -392,6 +394,7 @@ mod tests {
                     margin,
                     alpha: 0.01,
                     others: 9,
+                    p0_max: P0_MAX,
                 };
                 assert_eq!(question.needed_seconds(100.0), Some(want), "{question:?}");
             }
@@ -406,6 +409,7 @@ mod tests {
                 margin: 0.02,
                 alpha: 0.01,
                 others,
+                p0_max: P0_MAX,
             };
             for (y, want) in [1.0, 0.5, 0.2, 0.1].into_iter().zip(blocks) {
                 assert_eq!(
@@ -425,6 +429,7 @@ mod tests {
             margin: 0.002,
             alpha: 0.01,
             others: 9,
+            p0_max: P0_MAX,
         };
         assert_eq!(question.needed_seconds(20.0), None);
         let ill = Question {

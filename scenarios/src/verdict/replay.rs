@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use super::evidence::Evidence;
 use super::watch::{NotReady, Watch};
-use crate::history::{Alarm, AlarmCause, Block};
+use crate::history::{Alarm, AlarmCause, Block, Stream};
+
+/// Alarms this close have spoken together.
+const TOGETHER_BLOCKS: u64 = 2;
 
 pub(super) struct Replay {
     watch: Watch,
@@ -15,9 +18,16 @@ impl Replay {
     pub fn run(evidence: &Evidence<'_>, fire: u64) -> Result<Replay, NotReady> {
         let mut watch = Watch::from_evidence(evidence)?;
         let mut by_start: BTreeMap<u64, Vec<&Block>> = BTreeMap::new();
-        for blocks in evidence.blocks.values() {
+        let second_ms = evidence.block_ms();
+        for stream in &evidence.header.streams {
+            let Some(blocks) = evidence.blocks.get(stream.name.as_str()) else {
+                continue;
+            };
+            // A longer block is known when it ends.
+            let later = evidence.block_ms_of(stream) - second_ms;
             for (start, block) in blocks.range(fire..evidence.end().max(fire)) {
-                by_start.entry(*start).or_default().push(block);
+                let known = start.saturating_add(later);
+                by_start.entry(known).or_default().push(block);
             }
         }
         let mut alarms = Vec::new();
@@ -38,14 +48,19 @@ impl Replay {
             .map(|alarm| alarm.at_ms)
     }
 
-    /// All streams that must not notice alarmed in the same block, and are `others` in number.
-    pub fn common_cause(&self, others: usize) -> bool {
-        let times: Vec<u64> = self
-            .alarms
+    /// Every one of these streams alarmed, within a few blocks of each other: how many blocks an
+    /// alarm takes depends a little on each stream's baseline and rate.
+    pub fn common_cause(&self, streams: &[&Stream], block_ms: u64) -> bool {
+        let times: Option<Vec<u64>> = streams
             .iter()
-            .filter(|a| a.cause == AlarmCause::Degraded)
-            .map(|a| a.at_ms)
+            .map(|stream| self.degraded(&stream.name))
             .collect();
-        others > 1 && times.len() == others && times.windows(2).all(|t| t[0] == t[1])
+        let Some(times) = times.filter(|times| times.len() > 1) else {
+            return false;
+        };
+        let (first, last) = times.iter().fold((u64::MAX, 0), |(first, last), at| {
+            (first.min(*at), last.max(*at))
+        });
+        last - first <= TOGETHER_BLOCKS.saturating_mul(block_ms)
     }
 }

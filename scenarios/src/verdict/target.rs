@@ -66,7 +66,10 @@ fn fault_ends(evidence: &Evidence<'_>, fire: u64) -> (u64, u64) {
 fn must_recover<'a>(evidence: &Evidence<'a>) -> Vec<&'a Stream> {
     evidence
         .with_role(Role::Target)
-        .filter(|s| matches!(s.plane, Plane::Data | Plane::Control) || must_degrade(evidence, s))
+        .filter(|s| {
+            let cell = s.is_probed() && matches!(s.plane, Plane::Data | Plane::Control);
+            cell || must_degrade(evidence, s)
+        })
         .collect()
 }
 
@@ -245,7 +248,7 @@ fn compare<'a>(
     let level = frame.alpha() / parts as f64;
     let claim = frame.claim(stream, Window::After, span, false);
     let notes = frame.obstacles(&claim);
-    let class = if trusted && claim.lower(level) > frame.margin() {
+    let class = if trusted && claim.lower(level) > frame.margin(&claim) {
         Class::NotRecovered
     } else if notes.is_empty() {
         Class::Recovered

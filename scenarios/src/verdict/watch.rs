@@ -3,20 +3,26 @@
 //! Make a `Watch` twice: before fire, where a refusal means that nothing is fired, and again when
 //! the last baseline block is closed, after the `Fire` mark is in the history; that one is exactly
 //! what the final verdict replays. Then give it every second since fire once, in order, when all
-//! streams have closed their block; a stream without a block in that second counts as blind.
+//! streams have closed their block; a stream without a block in that second counts as blind. A block
+//! that is longer than a second is given with the second with which it ends.
 
-use super::bet::{Bet, P0_MAX};
+use std::borrow::Cow;
+
+use super::bet::{Bet, has_own_limit, p0_max};
+use super::coverage;
+use super::derive::Limit;
 use super::evidence::{
     Evidence, Tally, block_is_half_bad, expected_per_block, is_attributed, is_blind,
 };
-use crate::history::{Alarm, AlarmCause, Block, Record, Role, Stream};
+use super::spread;
+use crate::history::{Alarm, AlarmCause, Block, Counts, Record, Role, Stream};
 
 /// A cell whose baseline may be worse than this is ill already.
 const BASELINE_MAX: f64 = 0.05;
 /// Blind blocks in a row that stop the fault.
 const BLIND_RUN: u64 = 3;
-/// Share of an attributed stream's baseline blocks that may be blind, because DNS draws.
-const ATTRIBUTED_BLIND_MAX: f64 = 0.05;
+/// Share of a stream's baseline blocks that may be blind where DNS draws, or where a scrape may fail.
+const CHANCE_BLIND_MAX: f64 = 0.05;
 
 /// Why a drill must not be fired, or its history cannot be watched.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -50,6 +56,17 @@ pub enum NotReady {
         upper: f64,
         limit: f64,
     },
+    #[error(
+        "coverage: streams and probes stand for {:.1} % of the {requests} requests of {traffic} in \
+         {cell}, declared are {:.1} %; judge the other strata as well", covered * 100.0, wanted * 100.0
+    )]
+    Coverage {
+        cell: String,
+        traffic: String,
+        covered: f64,
+        wanted: f64,
+        requests: u64,
+    },
     #[error("the prober itself: {0}")]
     BadControl(Box<NotReady>),
 }
@@ -69,6 +86,9 @@ pub struct Watch {
 struct Watched {
     stream: Stream,
     bet: Bet,
+    /// Length of its blocks.
+    block_ms: u64,
+    limit: Option<Limit>,
     /// DNS stream of an attributed stream, which carries the evidence while it is itself bad.
     dns: Option<String>,
     blind_limit: u64,
@@ -93,6 +113,7 @@ impl Watch {
             return Err(NotReady::NoControl);
         }
         has_target(evidence)?;
+        coverage::gate(evidence)?;
         let judgement = &evidence.header.judgement;
         let (alpha, margin) = (judgement.alpha, judgement.margin);
         let planned = judgement.planned_blocks;
@@ -100,18 +121,20 @@ impl Watch {
         for stream in evidence.with_role(Role::Control) {
             let base = gate(evidence, stream).map_err(|e| NotReady::BadControl(Box::new(e)))?;
             let bet = Bet::on_control(base.sample(), alpha, margin, planned);
-            streams.push(Watched::new(stream, bet, judgement.block_ms));
+            streams.push(Watched::new(evidence, stream, bet));
         }
-        for stream in evidence.with_role(Role::Target) {
+        // What the verdict only reports may be as it is.
+        for stream in evidence.with_role(Role::Target).filter(|s| s.is_probed()) {
             gate(evidence, stream)?;
         }
         for stream in evidence.with_role(Role::Other) {
             let base = gate(evidence, stream)?;
-            let bet = Bet::on_other(base.sample(), others, alpha, margin, planned);
-            if bet.p0() > P0_MAX {
-                return Err(bad_baseline(stream, &base, bet.p0(), P0_MAX));
+            let bet = bet_on(evidence, stream, &base, others);
+            let most = p0_max(stream);
+            if bet.p0() > most {
+                return Err(bad_baseline(stream, &base, bet.p0(), most));
             }
-            streams.push(Watched::new(stream, bet, judgement.block_ms));
+            streams.push(Watched::new(evidence, stream, bet));
         }
         Ok(Watch {
             block_ms: judgement.block_ms,
@@ -137,27 +160,35 @@ impl Watch {
         {
             return Vec::new();
         }
-        let skipped = self
-            .next_ms
-            .map_or(0, |next| (start_ms - next) / self.block_ms);
-        self.next_ms = Some(start_ms.saturating_add(self.block_ms));
-        let blocks: Vec<&Block> = blocks
-            .into_iter()
-            .filter(|b| b.start_ms == start_ms)
-            .collect();
-        let find = |name: &str| blocks.iter().find(|b| b.stream == name).copied();
+        let expected_ms = self.next_ms.unwrap_or(start_ms);
         let at_ms = start_ms.saturating_add(self.block_ms);
+        self.next_ms = Some(at_ms);
+        let blocks: Vec<&Block> = blocks.into_iter().collect();
+        let find = |name: &str, length: u64| {
+            let mut blocks = blocks.iter().copied();
+            blocks.find(|b| b.stream == name && b.start_ms.saturating_add(length) == at_ms)
+        };
         let (mut prober, mut cells) = (Vec::new(), Vec::new());
         for watched in &mut self.streams {
             let dns_is_bad = watched
                 .dns
                 .as_deref()
-                .and_then(find)
+                .and_then(|name| find(name, self.block_ms))
                 .is_some_and(block_is_half_bad);
-            let block = find(&watched.stream.name);
+            let length = watched.block_ms;
+            // Blocks that ended between the last second that was given and this one.
+            let skipped = (start_ms / length).saturating_sub(expected_ms / length);
+            let ends = at_ms.is_multiple_of(length);
+            let block = match ends {
+                true => watched.counted(|name| find(name, length)),
+                false => None,
+            };
             let control = watched.stream.role == Role::Control;
             let list = if control { &mut prober } else { &mut cells };
-            watched.look(block, skipped, dns_is_bad, self.block_ms);
+            watched.skip(skipped);
+            if ends {
+                watched.look(block.as_deref(), dns_is_bad);
+            }
             list.extend(watched.alarms(at_ms));
         }
         if self.prober_unsound || !prober.is_empty() {
@@ -177,7 +208,8 @@ impl Watch {
 }
 
 impl Watched {
-    fn new(stream: &Stream, bet: Bet, block_ms: u64) -> Watched {
+    fn new(evidence: &Evidence<'_>, stream: &Stream, bet: Bet) -> Watched {
+        let block_ms = evidence.block_ms_of(stream);
         let attributed = is_attributed(stream);
         let expected = expected_per_block(stream, block_ms);
         // DNS may leave a slow stream without a probe for a while: 15 missing probes are no chance.
@@ -189,6 +221,8 @@ impl Watched {
         Watched {
             stream: stream.clone(),
             bet,
+            block_ms,
+            limit: evidence.limits.get(stream.name.as_str()).copied(),
             dns: attributed.then(|| format!("{}/dns", stream.probe)),
             blind_limit: BLIND_RUN.max(by_chance),
             blind_run: 0,
@@ -197,10 +231,27 @@ impl Watched {
         }
     }
 
-    fn look(&mut self, block: Option<&Block>, skipped: u64, dns_is_bad: bool, block_ms: u64) {
-        self.blind_run = self.blind_run.saturating_add(skipped);
+    /// The stream's block, counted as its basis says.
+    fn counted<'b>(&self, find: impl Fn(&str) -> Option<&'b Block>) -> Option<Cow<'b, Block>> {
+        let source = match &self.stream.basis.counts {
+            Counts::Slow { of } => of,
+            _ => &self.stream.name,
+        };
+        let block = find(source)?;
+        match (&self.stream.basis.counts, self.limit) {
+            (Counts::Probes | Counts::Requests, _) => Some(Cow::Borrowed(block)),
+            (_, Some(limit)) => Some(Cow::Owned(limit.count(&self.stream, block))),
+            (_, None) => None,
+        }
+    }
+
+    fn skip(&mut self, blocks: u64) {
+        self.blind_run = self.blind_run.saturating_add(blocks);
+    }
+
+    fn look(&mut self, block: Option<&Block>, dns_is_bad: bool) {
         match block {
-            Some(block) if !is_blind(&self.stream, block_ms, block) => {
+            Some(block) if !is_blind(&self.stream, self.block_ms, block) => {
                 self.blind_run = 0;
                 self.bet
                     .block(f64::from(block.bad) / f64::from(block.valid));
@@ -251,11 +302,26 @@ fn has_target(evidence: &Evidence<'_>) -> Result<(), NotReady> {
     Ok(())
 }
 
+/// The gambler of a stream that must not notice, with the stream's own margin and blocks.
+fn bet_on(evidence: &Evidence<'_>, stream: &Stream, base: &Tally, others: usize) -> Bet {
+    let judgement = &evidence.header.judgement;
+    let watched_ms = u64::from(judgement.planned_blocks).saturating_mul(judgement.block_ms);
+    let planned = watched_ms.div_ceil(evidence.block_ms_of(stream).max(1));
+    let planned = u32::try_from(planned).unwrap_or(u32::MAX);
+    let level = Bet::baseline_level(others, judgement.alpha);
+    let mut upper = base.sample().upper(level);
+    if stream.is_clumped() {
+        upper = upper.max(spread::upper(&base.pairs, level));
+    }
+    let margin = evidence.margin_of(stream);
+    Bet::above(upper, others, judgement.alpha, margin, planned)
+}
+
 /// The baseline of one stream, if it is fit to compare with.
 fn gate(evidence: &Evidence<'_>, stream: &Stream) -> Result<Tally, NotReady> {
     let name = || stream.name.clone();
     let attributed = is_attributed(stream);
-    let expected = expected_per_block(stream, evidence.block_ms());
+    let expected = expected_per_block(stream, evidence.block_ms_of(stream));
     if expected < 1.0 && !(attributed && expected > 0.0) {
         return Err(NotReady::TooSparse { stream: name() });
     }
@@ -264,8 +330,8 @@ fn gate(evidence: &Evidence<'_>, stream: &Stream) -> Result<Tally, NotReady> {
         return Err(NotReady::NoBaseline { stream: name() });
     }
     let blind = base.blind.saturating_add(base.missing);
-    let allowed = if attributed {
-        ATTRIBUTED_BLIND_MAX * base.expected as f64
+    let allowed = if attributed || stream.is_clumped() {
+        CHANCE_BLIND_MAX * base.expected as f64
     } else {
         0.0
     };
@@ -277,7 +343,7 @@ fn gate(evidence: &Evidence<'_>, stream: &Stream) -> Result<Tally, NotReady> {
         });
     }
     let upper = base.sample().upper(evidence.header.judgement.alpha);
-    if upper > BASELINE_MAX {
+    if upper > BASELINE_MAX && !has_own_limit(stream) {
         return Err(bad_baseline(stream, &base, upper, BASELINE_MAX));
     }
     Ok(base)

@@ -2,11 +2,18 @@
 
 use std::fmt;
 
-use super::bet::P0_MAX;
+use super::bet::{has_own_limit, p0_max};
 use super::evidence::{Evidence, is_attributed};
 use super::interval::floor_n0;
 use super::power::{Question, abort_preview, planning_rate};
-use crate::history::{Record, Role, Stream};
+use crate::history::{Counts, Record, Role, Stream};
+
+/// Bad rate assumed of a stream whose limit its baseline will set, until that is known: what lies
+/// above 1.5 times the 90th percentile of usual latencies, and above the 99th of a gauge.
+const ASSUMED_SLOW: f64 = 0.05;
+const ASSUMED_GAUGE: f64 = 0.02;
+/// Of clumped streams the blocks' spread is used, which so few of them begin to show.
+const BLOCKS_MIN: u64 = 6;
 
 /// What a drill has configured. Times in ms.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,7 +28,6 @@ pub struct Asked {
     pub after_ms: u64,
     pub block_ms: u64,
     /// The longest mechanism by which damage could spread (DNS TTL, health checks); 0: none known.
-    /// For a caller who knows it: no file or option of cellwall says it yet, so it is 0 so far.
     pub propagation_s: u64,
     /// Length of the outage episodes that must not slip between windows; 0: not asked.
     pub episode_s: f64,
@@ -68,6 +74,7 @@ impl fmt::Display for TooShort {
             margin,
             alpha,
             others,
+            p0_max,
         } = self.question;
         let setting = format!(
             "{} at {} probes/s ({others} streams must not notice, p {}, margin {}, alpha {})",
@@ -78,12 +85,12 @@ impl fmt::Display for TooShort {
             share(alpha)
         );
         let Some(needed) = self.needed_s else {
-            if p + margin >= P0_MAX {
+            if p + margin >= p0_max {
                 return write!(
                     f,
                     "{setting}: no window is long enough; a bad rate and a margin of {} together make \
                      the abort too slow, heal it or lower the margin",
-                    share(P0_MAX)
+                    share(p0_max)
                 );
             }
             return write!(
@@ -122,8 +129,16 @@ fn share(fraction: f64) -> String {
 
 /// Before the drill: every stream is expected to have the bad rate `asked.p`.
 pub fn check(streams: &[Stream], asked: &Asked) -> Result<Windows, Box<TooShort>> {
+    let assumed = |stream: &Stream| match &stream.basis.counts {
+        Counts::Slow { .. } => ASSUMED_SLOW,
+        Counts::Gauge { limit: None } => ASSUMED_GAUGE,
+        _ => asked.p,
+    };
     check_each(
-        streams.iter().map(|stream| (stream, asked.p)).collect(),
+        streams
+            .iter()
+            .map(|stream| (stream, assumed(stream)))
+            .collect(),
         asked,
     )
 }
@@ -153,24 +168,26 @@ fn check_each(streams: Vec<(&Stream, f64)>, asked: &Asked) -> Result<Windows, Bo
     // What users are told by DNS about the target is reported only, and controls are not compared.
     let judged = streams.into_iter().filter(|(stream, _)| match stream.role {
         Role::Other => true,
-        Role::Target => !is_attributed(stream),
+        Role::Target => stream.is_probed() && !is_attributed(stream),
         Role::Control => false,
     });
-    let mut known: Vec<(f64, f64, Option<u64>)> = Vec::new();
+    let mut known: Vec<(f64, Question, Option<u64>)> = Vec::new();
     let mut longest = (0, String::new());
     let mut fewest = u64::MAX;
     for (stream, p) in judged {
         let question = Question {
             p,
-            margin: asked.margin,
+            margin: stream.basis.margin.unwrap_or(asked.margin),
             alpha: asked.alpha,
             others,
+            p0_max: p0_max(stream),
         };
-        let needed = match known.iter().find(|k| k.0 == stream.rate && k.1 == p) {
+        let same = |k: &&(f64, Question, _)| k.0 == stream.rate && k.1 == question;
+        let needed = match known.iter().find(same) {
             Some(known) => known.2,
             None => {
                 let needed = question.drill_seconds(stream.rate);
-                known.push((stream.rate, p, needed));
+                known.push((stream.rate, question, needed));
                 needed
             }
         };
@@ -178,13 +195,16 @@ fn check_each(streams: Vec<(&Stream, f64)>, asked: &Asked) -> Result<Windows, Bo
         if needed > longest.0 || longest.1.is_empty() {
             longest = (needed, stream.name.clone());
         }
-        fewest = fewest.min((counted_before(stream, asked) as f64 * stream.rate) as u64);
+        if !has_own_limit(stream) {
+            fewest = fewest.min((counted_before(stream, asked) as f64 * stream.rate) as u64);
+        }
     }
     let question = Question {
         p: asked.p,
         margin: asked.margin,
         alpha: asked.alpha,
         others,
+        p0_max: super::bet::P0_MAX,
     };
     let block_ms = asked.block_ms.max(1);
     let planned = asked.fault_ms.saturating_add(asked.after_ms) / block_ms;
@@ -200,12 +220,18 @@ fn check_each(streams: Vec<(&Stream, f64)>, asked: &Asked) -> Result<Windows, Bo
 
 /// Whole seconds of the baseline that count for a stream.
 fn counted_before(stream: &Stream, asked: &Asked) -> u64 {
-    let counted = if stream.slo_ms.is_some() {
-        asked.before_ms
-    } else {
+    let counted = if stream.needs_thresholds() {
         asked.before_ms / 2
+    } else {
+        asked.before_ms
     };
-    counted / 1000
+    in_blocks(stream, asked, counted)
+}
+
+/// Whole seconds of a window that whole blocks of the stream fill.
+fn in_blocks(stream: &Stream, asked: &Asked, window_ms: u64) -> u64 {
+    let block_ms = stream.block_ms(asked.block_ms).max(1);
+    window_ms / block_ms * block_ms / 1000
 }
 
 fn check_stream(
@@ -216,7 +242,8 @@ fn check_stream(
 ) -> Result<u64, Box<TooShort>> {
     let episodes = (asked.episode_s * (1.0 / asked.alpha).ln() / asked.margin).ceil() as u64;
     let floor = asked.propagation_s.max(episodes);
-    let (fault_s, after_s) = (asked.fault_ms / 1000, asked.after_ms / 1000);
+    let fault_s = in_blocks(stream, asked, asked.fault_ms);
+    let after_s = in_blocks(stream, asked, asked.after_ms);
     let before_s = counted_before(stream, asked);
     let refuse = |window, configured_s, needed_s: Option<u64>, because: Option<String>| {
         let statistics = because.is_none();
@@ -247,6 +274,15 @@ fn check_stream(
     for (window, configured_s) in windows {
         if configured_s < statistics {
             return Err(refuse(window, configured_s, needed, None));
+        }
+    }
+    let blocks_s = (BLOCKS_MIN * stream.block_ms(asked.block_ms)).div_ceil(1000);
+    for (window, configured_s) in windows.into_iter().filter(|_| stream.is_clumped()) {
+        if configured_s < blocks_s {
+            let because = Some(format!(
+                "{BLOCKS_MIN} of its blocks are the fewest whose spread says anything"
+            ));
+            return Err(refuse(window, configured_s, Some(blocks_s), because));
         }
     }
     if fault_s < floor {
@@ -308,6 +344,7 @@ mod tests {
             rate,
             slo_ms,
             timeout_ms: 1000,
+            basis: Default::default(),
         }
     }
 

@@ -9,4 +9,5 @@ mod own_control_path;
 mod passes;
 mod prober;
 mod too_little;
+mod traffic;
 mod users;

@@ -54,7 +54,13 @@ impl Conduct {
             let answers = armed.revert().await;
             return self.refused(&why, answers);
         }
-        let at = self.scene.boundary(Instant::now() + FIRE_LEAD, BLOCK_MS);
+        let grid_ms = self.prepared.fire_grid_ms();
+        let at = self.scene.boundary(Instant::now() + FIRE_LEAD, grid_ms);
+        // Streams of longer blocks must not have one that is half before the fault and half in it.
+        if grid_ms > BLOCK_MS && !self.wait(at - FIRE_LEAD).await? {
+            let answers = armed.revert().await;
+            return self.keep_answers(answers);
+        }
         let firing = match armed.fire(at).await {
             Ok(firing) => firing,
             Err(refusal) => {

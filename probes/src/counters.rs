@@ -1,0 +1,125 @@
+//! Counters from scrape to scrape: what they grew by, whatever restarts in between.
+
+use std::collections::BTreeMap;
+
+use crate::exposition::Series;
+
+/// What one series grew by since the last scrape that could be read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Growth {
+    pub labels: BTreeMap<String, String>,
+    pub by: f64,
+    /// It went back: its process was started anew, and counted from 0.
+    pub restarted: bool,
+}
+
+/// The last value of every series of one counter.
+#[derive(Debug, Default)]
+pub struct Counter {
+    last: Option<BTreeMap<BTreeMap<String, String>, (f64, Option<f64>)>>,
+}
+
+impl Counter {
+    /// Takes a scrape. `None`: nothing to compare with, or nothing has been scraped anew; that is no
+    /// evidence, neither of requests nor of silence.
+    ///
+    /// A counter that is lower than before was started anew, so all that it says now is new. A series
+    /// that was not there before counts from 0 too, as the first error does; only the first scrape that
+    /// shows any series is a beginning.
+    pub fn take(&mut self, series: Vec<Series>) -> Option<Vec<Growth>> {
+        if series.is_empty() {
+            return None;
+        }
+        let Some(last) = &mut self.last else {
+            let first = series.into_iter().map(|s| (s.labels, (s.value, s.scraped)));
+            self.last = Some(first.collect());
+            return None;
+        };
+        let mut growths = Vec::new();
+        let mut anew = false;
+        for Series {
+            labels,
+            value,
+            scraped,
+        } in series
+        {
+            let (before, when) = last.get(&labels).copied().unwrap_or((0.0, None));
+            if scraped.is_some() && scraped == when {
+                continue;
+            }
+            anew = true;
+            let restarted = value < before;
+            let by = if restarted { value } else { value - before };
+            last.insert(labels.clone(), (value, scraped));
+            growths.push(Growth {
+                labels,
+                by,
+                restarted,
+            });
+        }
+        anew.then_some(growths)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(name: &str, value: f64, scraped: Option<f64>) -> Series {
+        Series {
+            labels: BTreeMap::from([("name".to_owned(), name.to_owned())]),
+            value,
+            scraped,
+        }
+    }
+
+    fn by(growths: Option<Vec<Growth>>) -> Vec<(f64, bool)> {
+        let growths = growths.expect("evidence").into_iter();
+        growths
+            .map(|growth| (growth.by, growth.restarted))
+            .collect()
+    }
+
+    #[test]
+    fn counters_grow_and_restart_and_are_born() {
+        let mut counter = Counter::default();
+        assert_eq!(counter.take(vec![series("a", 100.0, None)]), None);
+        assert_eq!(
+            by(counter.take(vec![series("a", 130.0, None)])),
+            [(30.0, false)]
+        );
+        // Started anew: 12 since then, never -118.
+        assert_eq!(
+            by(counter.take(vec![series("a", 12.0, None)])),
+            [(12.0, true)]
+        );
+        assert_eq!(
+            by(counter.take(vec![series("a", 12.0, None), series("b", 3.0, None)])),
+            [(0.0, false), (3.0, false)],
+            "the first error makes its series"
+        );
+        // A scrape that shows nothing is no silence, and what was counted meanwhile is not lost.
+        assert_eq!(counter.take(Vec::new()), None);
+        assert_eq!(
+            by(counter.take(vec![series("a", 20.0, None)])),
+            [(8.0, false)]
+        );
+    }
+
+    #[test]
+    fn what_was_not_scraped_anew_is_stale() {
+        let mut counter = Counter::default();
+        counter.take(vec![
+            series("a", 5.0, Some(10.0)),
+            series("b", 5.0, Some(10.0)),
+        ]);
+        let same = || vec![series("a", 5.0, Some(10.0)), series("b", 5.0, Some(10.0))];
+        assert_eq!(counter.take(same()), None);
+        let half = vec![series("a", 5.0, Some(15.0)), series("b", 5.0, Some(10.0))];
+        assert_eq!(
+            by(counter.take(half)),
+            [(0.0, false)],
+            "a was asked, and had no request"
+        );
+    }
+}
