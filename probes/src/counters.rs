@@ -24,10 +24,11 @@ impl Counter {
     /// evidence, neither of requests nor of silence.
     ///
     /// A counter that is lower than before was started anew, so all that it says now is new. A series
-    /// that was not there before counts from 0 too, as the first error does; only the first scrape that
-    /// shows any series is a beginning.
-    pub fn take(&mut self, series: Vec<Series>) -> Option<Vec<Growth>> {
-        if series.is_empty() {
+    /// that was not there before counts from 0 too, as the first error does. `seen` says that the scrape
+    /// showed the process at all: the first such scrape is the beginning, even of a counter that has no
+    /// series yet.
+    pub fn take(&mut self, series: Vec<Series>, seen: bool) -> Option<Vec<Growth>> {
+        if !seen {
             return None;
         }
         let Some(last) = &mut self.last else {
@@ -36,7 +37,7 @@ impl Counter {
             return None;
         };
         let mut growths = Vec::new();
-        let mut anew = false;
+        let mut anew = series.is_empty();
         for Series {
             labels,
             value,
@@ -81,27 +82,43 @@ mod tests {
     }
 
     #[test]
+    fn the_first_error_counts_although_its_counter_had_no_series() {
+        let mut bad = Counter::default();
+        assert_eq!(
+            bad.take(Vec::new(), false),
+            None,
+            "the process was not seen"
+        );
+        assert_eq!(bad.take(Vec::new(), true), None, "the beginning");
+        assert_eq!(by(bad.take(Vec::new(), true)), []);
+        assert_eq!(
+            by(bad.take(vec![series("a", 5.0, None)], true)),
+            [(5.0, false)]
+        );
+    }
+
+    #[test]
     fn counters_grow_and_restart_and_are_born() {
         let mut counter = Counter::default();
-        assert_eq!(counter.take(vec![series("a", 100.0, None)]), None);
+        assert_eq!(counter.take(vec![series("a", 100.0, None)], true), None);
         assert_eq!(
-            by(counter.take(vec![series("a", 130.0, None)])),
+            by(counter.take(vec![series("a", 130.0, None)], true)),
             [(30.0, false)]
         );
         // Started anew: 12 since then, never -118.
         assert_eq!(
-            by(counter.take(vec![series("a", 12.0, None)])),
+            by(counter.take(vec![series("a", 12.0, None)], true)),
             [(12.0, true)]
         );
         assert_eq!(
-            by(counter.take(vec![series("a", 12.0, None), series("b", 3.0, None)])),
+            by(counter.take(vec![series("a", 12.0, None), series("b", 3.0, None)], true)),
             [(0.0, false), (3.0, false)],
             "the first error makes its series"
         );
         // A scrape that shows nothing is no silence, and what was counted meanwhile is not lost.
-        assert_eq!(counter.take(Vec::new()), None);
+        assert_eq!(counter.take(Vec::new(), false), None);
         assert_eq!(
-            by(counter.take(vec![series("a", 20.0, None)])),
+            by(counter.take(vec![series("a", 20.0, None)], true)),
             [(8.0, false)]
         );
     }
@@ -109,15 +126,15 @@ mod tests {
     #[test]
     fn what_was_not_scraped_anew_is_stale() {
         let mut counter = Counter::default();
-        counter.take(vec![
-            series("a", 5.0, Some(10.0)),
-            series("b", 5.0, Some(10.0)),
-        ]);
+        counter.take(
+            vec![series("a", 5.0, Some(10.0)), series("b", 5.0, Some(10.0))],
+            true,
+        );
         let same = || vec![series("a", 5.0, Some(10.0)), series("b", 5.0, Some(10.0))];
-        assert_eq!(counter.take(same()), None);
+        assert_eq!(counter.take(same(), true), None);
         let half = vec![series("a", 5.0, Some(15.0)), series("b", 5.0, Some(10.0))];
         assert_eq!(
-            by(counter.take(half)),
+            by(counter.take(half, true)),
             [(0.0, false)],
             "a was asked, and had no request"
         );

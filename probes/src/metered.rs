@@ -256,9 +256,10 @@ impl TrafficJob {
             .source
             .read(&self.selectors, due + self.traffic.timeout)
             .await?;
+        let seen = series.first().is_some_and(|total| !total.is_empty());
         let taken = counters.iter_mut().zip(series);
         Ok(taken
-            .map(|(counter, series)| counter.take(series))
+            .map(|(counter, series)| counter.take(series, seen))
             .collect())
     }
 

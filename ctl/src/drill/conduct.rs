@@ -114,7 +114,7 @@ impl Conduct {
     }
 
     /// Lets time pass until `due`; false if interrupted.
-    pub(super) async fn wait(&mut self, due: Instant) -> Result<bool, Failure> {
+    async fn wait(&mut self, due: Instant) -> Result<bool, Failure> {
         loop {
             match self.scene.next(due).await? {
                 Happening::Due => return Ok(true),

@@ -369,13 +369,13 @@ fn the_planner_knows_their_blocks_margins_and_halves() {
         ..metered(REQUESTS, Counts::Requests, None)
     };
     let short = refused(&requests, 29);
-    assert!(short.to_string().contains("6 of its blocks"), "{short}");
+    assert!(short.to_string().contains("12 of its blocks"), "{short}");
     assert_eq!(
         (short.configured_s, short.needed_s),
-        (25, Some(30)),
+        (25, Some(60)),
         "whole blocks"
     );
-    assert!(check(&[requests], &asked(30)).is_ok());
+    assert!(check(&[requests], &asked(60)).is_ok());
     let queue = metered(QUEUE, Counts::Gauge { limit: None }, Some(0.2));
     assert!(
         refused(&queue, 10).needed_s > Some(20),

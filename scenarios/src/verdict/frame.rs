@@ -187,8 +187,8 @@ impl<'a> Frame<'a> {
         if !claim.stream.is_clumped() {
             return u;
         }
-        let blocks = spread::difference(&claim.now.pairs, &claim.base.pairs, self.alpha());
-        u.max(blocks.u)
+        let (now, base) = (&claim.now.pairs, &claim.base.pairs);
+        u.max(spread::upper_difference(now, base, self.alpha()))
     }
 
     /// D, the proof of degradation L at `level` (deflated by dispersion), and U at alpha.

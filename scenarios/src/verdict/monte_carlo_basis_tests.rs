@@ -47,20 +47,23 @@ fn sample(pairs: &Pairs) -> Sample {
 /// Shares of windows that are called isolated: by the mean alone, and with the blocks' spread.
 fn isolated(runs: u32, count: u32, requests: u32, worse: f64, clumps: Clumps) -> (f64, f64) {
     let mut dice = Dice(7);
-    let (mut by_mean, mut by_both) = (0, 0);
+    let (mut by_mean, mut by_welch, mut by_both) = (0, 0, 0);
     for _ in 0..runs {
         let base = blocks(&mut dice, count, requests, 0.01, clumps);
         let now = blocks(&mut dice, count, requests, 0.01 + worse, clumps);
         let mean = interval::upper(sample(&now), sample(&base), ALPHA) < MARGIN;
-        let spread = spread::difference(&now, &base, ALPHA).u < MARGIN;
+        let welch = spread::difference(&now, &base, ALPHA).u < MARGIN;
+        let spread = spread::upper_difference(&now, &base, ALPHA) < MARGIN;
+        by_welch += u32::from(mean && welch);
         by_mean += u32::from(mean);
         by_both += u32::from(mean && spread);
     }
     let share = |count: u32| f64::from(count) / f64::from(runs);
     println!(
-        "{count} blocks of {requests}, {worse} worse, {clumps:?}: isolated by the mean {:.2} %, \
-         and by the spread {:.2} %",
+        "{count} blocks of {requests}, {worse} worse, {clumps:?}: isolated by the count {:.2} %, \
+         and by Welch {:.2} %, and by all {:.2} %",
         share(by_mean) * 100.0,
+        share(by_welch) * 100.0,
         share(by_both) * 100.0
     );
     (share(by_mean), share(by_both))
@@ -70,15 +73,20 @@ fn isolated(runs: u32, count: u32, requests: u32, worse: f64, clumps: Clumps) ->
 #[test]
 #[ignore = "seconds with optimisation, minutes without"]
 fn clumped_requests_are_rarely_called_isolated_by_chance() {
-    for (count, requests) in [(12, 100), (24, 100), (60, 200)] {
+    // The first has as few blocks as the planner allows. 5 in 1,000 runs of luck on top of 1 %.
+    for (count, requests, mild_most, quarter_most) in [
+        (12, 100, 0.017, 0.047),
+        (24, 100, 0.015, 0.015),
+        (60, 200, 0.015, 0.015),
+    ] {
         let (_, even) = isolated(4_000, count, requests, MARGIN, Clumps::None);
-        assert!(even <= 0.0135, "{even}");
+        assert!(even <= 0.015, "{even}");
         let (_, mild) = isolated(4_000, count, requests, MARGIN, Clumps::Mild);
-        assert!(mild <= 0.02, "{mild}");
+        assert!(mild <= mild_most, "{mild}");
         let (mean, quarter) = isolated(4_000, count, requests, MARGIN, Clumps::Quarter);
-        assert!(quarter <= 0.03, "{quarter}");
-        // Seen to matter: the mean alone would be wrong several times as often.
-        assert!(mean > 2.0 * quarter, "{mean} {quarter}");
+        assert!(quarter <= quarter_most, "{quarter}");
+        // Seen to matter: the count alone is wrong in a fifth of such windows and more.
+        assert!(mean > 0.2, "{mean}");
     }
     let (_, clean) = isolated(1_000, 24, 200, 0.0, Clumps::None);
     assert!(clean > 0.95, "{clean}");

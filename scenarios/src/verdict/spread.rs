@@ -2,7 +2,7 @@
 
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-use super::interval::Difference;
+use super::interval::{self, Difference, Sample};
 
 /// The shares of bad in the blocks of one window, for limits that need no independence inside a
 /// block: only that blocks do not depend on each other, and that there are several.
@@ -59,6 +59,20 @@ pub fn difference(now: &[(u32, u32)], base: &[(u32, u32)], a: f64) -> Difference
     }
 }
 
+/// Upper limit of the difference at level `a`: by the spread of the blocks, and by the count as if it
+/// were of fewer requests, as many fewer as the more clumped of the two windows says. The first alone
+/// is too sure of a window in which the clumps happened to be few: there the spread is small as well.
+pub fn upper_difference(now: &[(u32, u32)], base: &[(u32, u32)], a: f64) -> f64 {
+    let phi = interval::dispersion(now).max(interval::dispersion(base));
+    let deflated = |blocks: &[(u32, u32)]| {
+        let sum = |part: fn(&(u32, u32)) -> u32| blocks.iter().map(|b| u64::from(part(b))).sum();
+        Sample::new(sum(|block| block.0), sum(|block| block.1)).deflated(phi)
+    };
+    let (now_few, base_few) = (deflated(now), deflated(base));
+    let by_count = interval::upper(now_few.at_most(base_few.total), base_few, a);
+    by_count.max(difference(now, base, a).u)
+}
+
 /// Upper limit of a bad rate from the spread of its blocks, at one-sided level `a`.
 pub fn upper(blocks: &[(u32, u32)], a: f64) -> f64 {
     Spread::of(blocks).map_or(1.0, |spread| {
@@ -76,7 +90,7 @@ fn t_quantile(a: f64, freedom: f64) -> f64 {
         return f64::INFINITY;
     };
     let (mut low, mut high) = (0.0, 1e9);
-    for _ in 0..200 {
+    for _ in 0..100 {
         let middle = low + (high - low) / 2.0;
         if t.sf(middle) > a {
             low = middle;

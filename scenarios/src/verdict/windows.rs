@@ -12,8 +12,8 @@ use crate::history::{Counts, Record, Role, Stream};
 /// above 1.5 times the 90th percentile of usual latencies, and above the 99th of a gauge.
 const ASSUMED_SLOW: f64 = 0.05;
 const ASSUMED_GAUGE: f64 = 0.02;
-/// Of clumped streams the blocks' spread is used, which so few of them begin to show.
-const BLOCKS_MIN: u64 = 6;
+/// Of clumped streams the spread of the blocks is used; fewer of them say little of it (simulated).
+const BLOCKS_MIN: u64 = 12;
 
 /// What a drill has configured. Times in ms.
 #[derive(Clone, Copy, Debug, PartialEq)]
