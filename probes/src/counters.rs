@@ -7,16 +7,20 @@ use crate::exposition::Series;
 /// What one series grew by since the last scrape that could be read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Growth {
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     pub by: f64,
     /// It went back: its process was started anew, and counted from 0.
     pub restarted: bool,
 }
 
+type Labels = BTreeMap<String, String>;
+/// The value, and when it was scraped, where that is told.
+type Last = (f64, Option<f64>);
+
 /// The last value of every series of one counter.
 #[derive(Debug, Default)]
 pub struct Counter {
-    last: Option<BTreeMap<BTreeMap<String, String>, (f64, Option<f64>)>>,
+    last: Option<BTreeMap<Labels, Last>>,
 }
 
 impl Counter {

@@ -55,6 +55,18 @@ pub(crate) struct Lane {
     in_flight: AtomicUsize,
 }
 
+impl Lane {
+    fn of(kind: Kind, stream: &Stream) -> Self {
+        let schedule = Schedule::new(stream.rate, 0, 1);
+        Self {
+            kind,
+            lag_limit: schedule.lag_limit(),
+            cap: schedule.in_flight_cap(Duration::from_millis(stream.timeout_ms)),
+            in_flight: AtomicUsize::new(0),
+        }
+    }
+}
+
 /// What the driver and the probes under way share.
 pub(crate) struct Shared {
     board: Mutex<Board>,
@@ -140,17 +152,7 @@ impl Prober {
         let lanes: Vec<Lane> = kinds
             .into_iter()
             .zip(streams)
-            .map(|(kind, stream)| {
-                let schedule = Schedule::new(stream.rate, 0, 1);
-                let cap = schedule.in_flight_cap(Duration::from_millis(stream.timeout_ms));
-                let in_flight = AtomicUsize::new(0);
-                Lane {
-                    kind,
-                    lag_limit: schedule.lag_limit(),
-                    cap,
-                    in_flight,
-                }
-            })
+            .map(|(kind, stream)| Lane::of(kind, stream))
             .collect();
         let late = Instant::now().saturating_duration_since(origin);
         let late_ms = u64::try_from(late.saturating_sub(LATE_START).as_millis()).unwrap_or(0);

@@ -170,21 +170,7 @@ pub(super) fn check(
     )?;
     let method = check_method(spec.method, &places)?;
     let (degraded, by_at_least) = check_degraded(spec.hypothesis.target, &places)?;
-    let others = spec.hypothesis.others;
-    let length = |field: &str, value: Option<Text<Duration>>| {
-        let path = format!("spec.hypothesis.others.{field}");
-        let value = value.map(|Text(value)| in_range(&places, &path, value, SHORTEST, LONGEST));
-        value.transpose()
-    };
-    let episode = length("episode", others.episode)?;
-    let propagation = length("propagation", others.propagation)?;
-    let margin = others.isolated_within;
-    let isolated_within = fraction(
-        &places,
-        "spec.hypothesis.others.isolatedWithin",
-        margin,
-        0.02,
-    )?;
+    let others = check_others(spec.hypothesis.others, &places)?;
     Ok(Scenario {
         title: title.unwrap_or_else(|| name.clone()),
         name,
@@ -198,13 +184,33 @@ pub(super) fn check(
         hypothesis: Hypothesis {
             degraded,
             by_at_least,
-            isolated_within,
-            episode,
-            propagation,
+            isolated_within: others.isolated_within,
+            episode: others.episode,
+            propagation: others.propagation,
             recovery_within,
             lost_max: spec.hypothesis.data.map(|data| data.lost),
         },
         places,
+    })
+}
+
+struct Others {
+    isolated_within: f64,
+    episode: Option<Duration>,
+    propagation: Option<Duration>,
+}
+
+fn check_others(spec: OthersHypothesis, places: &Places) -> Result<Others, InputError> {
+    let length = |field: &str, value: Option<Text<Duration>>| {
+        let path = format!("spec.hypothesis.others.{field}");
+        let value = value.map(|Text(value)| in_range(places, &path, value, SHORTEST, LONGEST));
+        value.transpose()
+    };
+    let margin = "spec.hypothesis.others.isolatedWithin";
+    Ok(Others {
+        episode: length("episode", spec.episode)?,
+        propagation: length("propagation", spec.propagation)?,
+        isolated_within: fraction(places, margin, spec.isolated_within, 0.02)?,
     })
 }
 

@@ -390,7 +390,7 @@ fn the_planner_knows_their_blocks_margins_and_halves() {
         },
         Some(0.1),
     );
-    assert!(check(&[slow.clone()], &asked(30)).is_ok());
+    assert!(check(std::slice::from_ref(&slow), &asked(30)).is_ok());
     let tight = Stream {
         basis: Basis {
             margin: Some(0.02),

@@ -286,14 +286,7 @@ fn check_stream(
         }
     }
     if fault_s < floor {
-        let because = if asked.propagation_s >= episodes {
-            format!("damage may take {} s to spread", asked.propagation_s)
-        } else {
-            format!(
-                "episodes of {} s must not slip through",
-                tidy(asked.episode_s)
-            )
-        };
+        let because = why_so_long(asked, episodes);
         return Err(refuse("during", fault_s, Some(floor), Some(because)));
     }
     if before_s < fault_s {
@@ -301,6 +294,17 @@ fn check_stream(
         return Err(refuse("before", before_s, Some(fault_s), Some(because)));
     }
     Ok(statistics.max(floor))
+}
+
+/// Why a fault must last longer than the statistics alone want.
+fn why_so_long(asked: &Asked, episodes: u64) -> String {
+    match asked.propagation_s >= episodes {
+        true => format!("damage may take {} s to spread", asked.propagation_s),
+        false => format!(
+            "episodes of {} s must not slip through",
+            tidy(asked.episode_s)
+        ),
+    }
 }
 
 /// A rate with which the configured window would do, whole probes/s.
