@@ -144,8 +144,14 @@ impl Running {
     /// Waits until all agents have said that they will fire, which is before they do.
     pub fn until_fire_is_marked(&self) {
         until("fire", Duration::from_secs(120), || {
+            let records = read_records(&self.history());
+            let ended = records.iter().find_map(|record| match record {
+                Record::Interrupted(interrupted) => Some(&interrupted.why),
+                _ => None,
+            });
+            assert_eq!(ended, None, "the drill ended before it fired");
             let fired = |record: &Record| matches!(record, Record::Phase(mark) if mark.phase == Phase::Fire);
-            read_records(&self.history()).iter().any(fired)
+            records.iter().any(fired)
         });
     }
 

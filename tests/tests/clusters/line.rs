@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use proof::drill::{Drill, WHOLE_CLUSTERS, start};
@@ -39,7 +39,9 @@ static SEEN: OnceLock<Seen> = OnceLock::new();
 
 /// Takes the lab down after the last test.
 pub fn end() {
-    drop(LAB.lock().ok().and_then(|mut lab| lab.take()));
+    // Also when a test panicked with it: it would stay up for ever.
+    let mut lab = LAB.lock().unwrap_or_else(PoisonError::into_inner);
+    drop(lab.take());
 }
 
 pub fn seen() -> &'static Seen {
