@@ -4,7 +4,6 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use scenarios::change::{CgroupLimit, Change, FileAct, FileChange, Limit};
@@ -100,8 +99,7 @@ fn a_pipe_under_a_journals_name_holds_nothing_up() {
     let host = Host::new();
     let (_folder, path) = file();
     let mut changing = in_force(&host, &chmod(&path, 0o000), "60s");
-    kill(guardian_of(changing.pid()), Signal::SIGKILL).unwrap();
-    changing.crash();
+    changing.crash_with_guardian();
     let pipe = host.state().join("journal/a.journal");
     mkfifo(&pipe, Mode::S_IRWXU).unwrap();
     let output = host.revert_all();
@@ -120,8 +118,7 @@ fn a_journal_that_was_emptied_is_told_until_somebody_has_looked() {
     let host = Host::new();
     let (_folder, path) = file();
     let mut changing = in_force(&host, &chmod(&path, 0o000), "60s");
-    kill(guardian_of(changing.pid()), Signal::SIGKILL).unwrap();
-    changing.crash();
+    changing.crash_with_guardian();
     let journal = host.state().join("journal/d.journal");
     std::fs::write(&journal, "").unwrap();
     for _ in 0..2 {

@@ -8,7 +8,6 @@ use agent::boottime::Boottime;
 use agent::changes::{self, Error, Hands, Management, Place, Undo, firewall};
 use agent::journal::{Armed, FORMAT, Intent, Journal, Record};
 use agent::kernel::nft::Gate;
-use nix::sys::signal::{Signal, kill};
 use rustix::fs::XattrFlags;
 use scenarios::change::{Change, FileAct, FileChange};
 
@@ -164,8 +163,7 @@ fn without_agent_and_guardian_revert_all_does_it() {
     let before = host.inventory(&folder);
     for (number, act) in acts().iter().enumerate() {
         let mut changing = in_force(&host, &path, act, &format!("d{number}"), "1h");
-        kill(guardian_of(changing.pid()), Signal::SIGKILL).unwrap();
-        changing.crash();
+        changing.crash_with_guardian();
         assert!(bites(&host, &path, act), "nobody has undone it");
         host.revert_clean();
         assert_eq!(host.inventory(&folder), before, "{act:?}");
@@ -396,8 +394,7 @@ fn after_a_reboot_a_file_is_still_undone_and_a_table_is_not() {
         let before = host.inventory(&folder);
         let [replace, ..] = acts();
         let mut changing = in_force(&host, &path, &replace, "d", "1h");
-        kill(guardian_of(changing.pid()), Signal::SIGKILL).unwrap();
-        changing.crash();
+        changing.crash_with_guardian();
         let journals = host.state().join("journal");
         let old = journals.join("d.journal");
         let mut intents = agent::journal::read(&old).unwrap().intents;

@@ -5,7 +5,6 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use agent::changes::{self, Error, Hands, Management, Place};
-use nix::sys::signal::{Signal, kill};
 use scenarios::change::{Change, FileAct, FileChange, FilesystemAct, FilesystemChange};
 
 use crate::support::*;
@@ -99,8 +98,7 @@ fn a_freeze_of_somebody_else_is_not_ended() {
     // Theirs comes between arm and fire of an agent that is killed there.
     let mut changing = host.change("e", &[freeze(&point)], "1h");
     assert!(changing.says("armed"));
-    kill(guardian_of(changing.pid()), Signal::SIGKILL).unwrap();
-    changing.crash();
+    changing.crash_with_guardian();
     host.command("fsfreeze", &format!("-f {}", point.display()));
     host.revert_clean();
     host.closes("e");

@@ -192,7 +192,7 @@ fn what_every_mechanism_journals_is_as_in_its_golden_and_reverts_needs_v1() {
     };
     assert_eq!(shapes(&now), shapes(&golden));
     // What has the golden's shape is undone by another process from the journal alone.
-    kill_both(&mut changing);
+    changing.crash_with_guardian();
     host.revert_clean();
     let after = (
         host.routes(),
@@ -202,10 +202,4 @@ fn what_every_mechanism_journals_is_as_in_its_golden_and_reverts_needs_v1() {
     assert_eq!(before, after);
     assert_eq!((sleepers[0].state(), sleepers[2].state()), ('S', 'S'));
     assert_eq!(group.read("cpu.cfs_quota_us"), "-1");
-}
-
-fn kill_both(changing: &mut Changing) {
-    let guardian = guardian_of(changing.pid());
-    nix::sys::signal::kill(guardian, nix::sys::signal::Signal::SIGKILL).unwrap();
-    changing.crash();
 }

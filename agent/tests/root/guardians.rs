@@ -67,8 +67,7 @@ fn what_a_killed_guardian_leaves_is_removed_at_the_next_start() {
     let (host, sleeper, groups) = (Host::new(), Sleeper::new(), Group::freezers());
     let homes = homes(&groups);
     let mut changing = start(&host, &sleeper, "60s", &homes);
-    kill(guardian_of(changing.pid()), Signal::SIGKILL).unwrap();
-    changing.crash();
+    changing.crash_with_guardian();
     host.revert_clean();
     assert_eq!(sleeper.state(), 'S');
     assert!(Path::new(&homes[0]).exists(), "nobody could remove it");

@@ -149,9 +149,7 @@ fn the_guardian_puts_limits_back_and_so_does_revert() {
 
         let host = Host::new();
         let mut changing = case.in_force(&host, "60s");
-        let guardian = guardian_of(changing.pid());
-        nix::sys::signal::kill(guardian, nix::sys::signal::Signal::SIGKILL).unwrap();
-        changing.crash();
+        changing.crash_with_guardian();
         assert_eq!(case.now(), case.during, "nobody is left to end it");
         host.revert_clean();
         assert_eq!(case.now(), case.before);

@@ -130,9 +130,7 @@ fn what_others_own_is_the_same_during_and_after() {
                 host.closes(way);
             }
             _ => {
-                use nix::sys::signal::{Signal, kill};
-                kill(guardian_of(changing.pid()), Signal::SIGKILL).unwrap();
-                changing.crash();
+                changing.crash_with_guardian();
                 host.revert_clean();
             }
         }

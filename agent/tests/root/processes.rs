@@ -126,8 +126,7 @@ fn with_the_guardian_dead_too_revert_lets_it_go_on() {
         let mut changing = host.change("d", &changes, "60s");
         assert!(changing.says("in force"), "{:?}", changing.ends());
         until("both", || sleeper.state() == 'T' && group.is_frozen());
-        nix::sys::signal::kill(guardian_of(changing.pid()), Signal::SIGKILL).unwrap();
-        changing.crash();
+        changing.crash_with_guardian();
         assert!(
             sleeper.state() == 'T' && group.is_frozen(),
             "nobody is left to end it"

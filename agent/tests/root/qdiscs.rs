@@ -1,6 +1,5 @@
 //! Queueing disciplines of ours in the place of whatever was there, which is back however it ends.
 
-use nix::sys::signal::{Signal, kill};
 use scenarios::change::{Netem, Shape};
 
 use crate::support::*;
@@ -144,8 +143,7 @@ fn when_both_are_killed_revert_puts_them_back() {
     let before = host.qdiscs();
     for number in 0..shapes().len() {
         let mut changing = in_force(&host, &format!("d{number}"), "1h", number);
-        kill(guardian_of(changing.pid()), Signal::SIGKILL).unwrap();
-        changing.crash();
+        changing.crash_with_guardian();
         assert_ne!(host.qdiscs(), before, "nobody is left to end it");
         let told = host.revert_clean();
         assert_eq!(host.qdiscs(), before, "{told}");

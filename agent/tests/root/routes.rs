@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 
-use nix::sys::signal::{Signal, kill};
 use scenarios::change::{Change, Instead, RouteChange};
 
 use crate::support::*;
@@ -290,8 +289,7 @@ fn when_both_are_killed_revert_puts_them_back() {
     for shift in [1, 4] {
         let drill = format!("d{shift}");
         let mut changing = in_force(&host, &drill, "1h", |index| index + shift);
-        kill(guardian_of(changing.pid()), Signal::SIGKILL).unwrap();
-        changing.crash();
+        changing.crash_with_guardian();
         assert_ne!(host.routes(), before, "nobody is left to end it");
         let told = host.revert_clean();
         assert_eq!(host.routes(), before, "{told}");

@@ -1,6 +1,5 @@
 //! Devices and network namespaces that go away under a fault, and a way back walked in another one.
 
-use nix::sys::signal::{Signal, kill};
 use scenarios::change::{Change, Instead};
 
 use crate::support::*;
@@ -211,8 +210,7 @@ fn the_guardian_ends_it_there_as_well() {
 }
 
 fn kill_both(mut changing: Changing) {
-    kill(guardian_of(changing.pid()), Signal::SIGKILL).unwrap();
-    changing.crash();
+    changing.crash_with_guardian();
 }
 
 #[test]

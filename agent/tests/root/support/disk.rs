@@ -9,10 +9,11 @@ use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
+use nix::sys::signal::{Signal, kill};
 use rustix::fs::{Mode, OFlags};
 use scenarios::change::Change;
 
-use super::Namespace;
+use super::{Namespace, guardian_of};
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -238,6 +239,12 @@ impl Changing {
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Nobody is left to end what it holds.
+    pub fn crash_with_guardian(&mut self) {
+        kill(guardian_of(self.pid()), Signal::SIGKILL).unwrap();
+        self.crash();
     }
 
     pub fn crash(&mut self) {
