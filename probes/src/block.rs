@@ -72,18 +72,9 @@ impl OpenBlock {
     /// The record. A probe still under way at `now` is bad: it is older than the threshold.
     pub fn close(self, head: Head<'_>, limits: Limits, stalls: &Stalls, now: Instant) -> Closed {
         let mut block = Block {
-            stream: head.stream.to_owned(),
-            start_ms: head.start_ms,
             scheduled: u32::try_from(self.slots.len()).unwrap_or(u32::MAX),
-            valid: 0,
-            bad: 0,
-            timeouts: 0,
-            resets: 0,
-            errors: 0,
-            slow: 0,
-            latency_us: Vec::new(),
             answers: self.answers,
-            values: Vec::new(),
+            ..Block::empty(head.stream, head.start_ms)
         };
         let mut samples = Vec::new();
         let mut latencies = BTreeMap::new();

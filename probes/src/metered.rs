@@ -291,7 +291,7 @@ impl TrafficJob {
         for stream in &self.streams {
             let value = strata.get(&stream.probe).cloned().flatten();
             let of = |growths: &[Growth]| self.sum(growths, |one| value.as_deref() == one);
-            let mut block = empty(stream, start_ms);
+            let mut block = Block::empty(&stream.name, start_ms);
             block.scheduled = expected(stream);
             if let Some(total) = total {
                 block.valid = count(of(total));
@@ -375,7 +375,7 @@ impl GaugeJob {
         let mut start_ms = grid.start_ms;
         let mut newest = None;
         loop {
-            let mut block = empty(&self.stream, start_ms);
+            let mut block = Block::empty(&self.stream.name, start_ms);
             block.scheduled = GAUGE_SCRAPES;
             let mut samples = Vec::new();
             for scrape in 0..GAUGE_SCRAPES {
@@ -427,23 +427,6 @@ impl GaugeJob {
             .reduce(|a, b| if b > a || b.is_nan() { b } else { a })
             .filter(|value| value.is_finite())
             .ok_or_else(|| format!("no series {}", self.selector))
-    }
-}
-
-fn empty(stream: &Stream, start_ms: u64) -> Block {
-    Block {
-        stream: stream.name.clone(),
-        start_ms,
-        scheduled: 0,
-        valid: 0,
-        bad: 0,
-        timeouts: 0,
-        resets: 0,
-        errors: 0,
-        slow: 0,
-        latency_us: Vec::new(),
-        answers: BTreeMap::new(),
-        values: Vec::new(),
     }
 }
 

@@ -180,6 +180,26 @@ pub struct Volume {
     pub covered: u64,
 }
 
+impl Block {
+    /// One in which nothing was due.
+    pub fn empty(stream: &str, start_ms: u64) -> Self {
+        Self {
+            stream: stream.to_owned(),
+            start_ms,
+            scheduled: 0,
+            valid: 0,
+            bad: 0,
+            timeouts: 0,
+            resets: 0,
+            errors: 0,
+            slow: 0,
+            latency_us: Vec::new(),
+            answers: BTreeMap::new(),
+            values: Vec::new(),
+        }
+    }
+}
+
 /// A bad sample as it was; at most a few per block and stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BadSample {

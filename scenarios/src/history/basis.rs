@@ -49,6 +49,14 @@ impl Stream {
         self.basis.counts == Counts::Probes
     }
 
+    /// The stream whose blocks it counts: another one's for slow answers, else its own.
+    pub fn counted_from(&self) -> &str {
+        match &self.basis.counts {
+            Counts::Slow { of } => of,
+            Counts::Probes | Counts::Requests | Counts::Gauge { .. } => &self.name,
+        }
+    }
+
     /// Whether its blocks count only from the `thresholds` mark on: what came before it sets a limit.
     pub fn needs_thresholds(&self) -> bool {
         match &self.basis.counts {

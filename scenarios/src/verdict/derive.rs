@@ -36,18 +36,10 @@ impl Limit {
     /// The block as the stream counts it.
     pub fn count(self, stream: &Stream, block: &Block) -> Block {
         let mut counted = Block {
-            stream: stream.name.clone(),
-            start_ms: block.start_ms,
             scheduled: block.scheduled,
             valid: block.valid,
-            bad: 0,
-            timeouts: 0,
-            resets: 0,
-            errors: 0,
-            slow: 0,
-            latency_us: Vec::new(),
-            answers: BTreeMap::new(),
             values: block.values.clone(),
+            ..Block::empty(&stream.name, block.start_ms)
         };
         let good = match self {
             Limit::Slow(limit) => within(block, limit),
@@ -113,12 +105,11 @@ pub(super) fn count_all<'a>(
     given: &mut BTreeMap<&'a str, BTreeMap<u64, Cow<'a, Block>>>,
 ) {
     for stream in streams {
-        let source = match &stream.basis.counts {
-            Counts::Slow { of } => of.as_str(),
-            Counts::Gauge { .. } => stream.name.as_str(),
-            Counts::Probes | Counts::Requests => continue,
-        };
-        let counted = match (limits.get(stream.name.as_str()), given.get(source)) {
+        if let Counts::Probes | Counts::Requests = stream.basis.counts {
+            continue;
+        }
+        let source = given.get(stream.counted_from());
+        let counted = match (limits.get(stream.name.as_str()), source) {
             (Some(limit), Some(blocks)) => blocks
                 .iter()
                 .map(|(start, block)| (*start, Cow::Owned(limit.count(stream, block))))

@@ -140,18 +140,11 @@ pub fn sound(stream: &str, second: i64) -> u32 {
 
 pub fn block(stream: &str, second: u64, bad: u32) -> Block {
     Block {
-        stream: stream.into(),
-        start_ms: second * 1000,
         scheduled: RATE,
         valid: RATE,
         bad,
         timeouts: bad,
-        resets: 0,
-        errors: 0,
-        slow: 0,
-        latency_us: Vec::new(),
-        answers: BTreeMap::new(),
-        values: Vec::new(),
+        ..Block::empty(stream, second * 1000)
     }
 }
 

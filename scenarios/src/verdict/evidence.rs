@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use super::derive::{self, Limit};
 use super::interval::Sample;
 use crate::history::{
-    AgentEvent, Alarm, Block, Counts, Header, Interrupted, Judgement, Ledger, Phase,
-    READABLE_FORMATS, Record, Residue, Role, Stream, Volume, foreign_format,
+    AgentEvent, Alarm, Block, Header, Interrupted, Judgement, Ledger, Phase, READABLE_FORMATS,
+    Record, Residue, Role, Stream, Volume, foreign_format,
 };
 
 /// A drill of more blocks than this is not believed (11 days of seconds).
@@ -211,11 +211,7 @@ impl<'a> Evidence<'a> {
         let header = self.header;
         let half = self.before.unwrap_or(0)..self.thresholds.or(self.fire).unwrap_or(0);
         for stream in &header.streams {
-            let source = match &stream.basis.counts {
-                Counts::Slow { of } => of.as_str(),
-                _ => stream.name.as_str(),
-            };
-            let blocks = self.blocks.get(source).into_iter();
+            let blocks = self.blocks.get(stream.counted_from()).into_iter();
             let first = blocks
                 .flat_map(|blocks| blocks.range(half.start..half.end.max(half.start)))
                 .map(|(_, block)| block.as_ref());

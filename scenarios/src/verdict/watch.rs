@@ -233,11 +233,7 @@ impl Watched {
 
     /// The stream's block, counted as its basis says.
     fn counted<'b>(&self, find: impl Fn(&str) -> Option<&'b Block>) -> Option<Cow<'b, Block>> {
-        let source = match &self.stream.basis.counts {
-            Counts::Slow { of } => of,
-            _ => &self.stream.name,
-        };
-        let block = find(source)?;
+        let block = find(self.stream.counted_from())?;
         match (&self.stream.basis.counts, self.limit) {
             (Counts::Probes | Counts::Requests, _) => Some(Cow::Borrowed(block)),
             (_, Some(limit)) => Some(Cow::Owned(limit.count(&self.stream, block))),
