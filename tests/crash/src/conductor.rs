@@ -221,7 +221,10 @@ impl Lab {
                 return Ok(begun.elapsed());
             }
             if begun.elapsed() > CLEAN_PATIENCE {
-                return Err(format!("after 15 s {held:?} agents have a drill in hand"));
+                let seconds = CLEAN_PATIENCE.as_secs();
+                return Err(format!(
+                    "after {seconds} s {held:?} agents have a drill in hand"
+                ));
             }
             std::thread::sleep(LOOK);
         }
