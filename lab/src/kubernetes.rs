@@ -32,19 +32,19 @@ const FRONT_PORT: u16 = 80;
 const PROBES: &str = "    api-ready:
       plane: control
       kubernetes: ready
-      rate: 33/s
+      rate: 20/s
       timeout: 1s
       slo: 500ms
     api-list:
       plane: control
       kubernetes: list
-      rate: 33/s
+      rate: 20/s
       timeout: 1s
       slo: 500ms
     api-watch:
       plane: control
       kubernetes: watch
-      rate: 33/s
+      rate: 20/s
       timeout: 1s
       slo: 500ms
 ";

@@ -61,10 +61,11 @@ pub const BRIEF: Size = size("9s", "50/s", "5%");
 pub const LONG: Size = size("14s", "50/s", "5%");
 
 /// What the library's scenarios promise, on clusters; their APIs are asked at the fleet's own rate.
-pub const WHOLE_CLUSTERS: Size = size("30s", "50/s", "2%");
+/// Faster, three clusters and their prober take more than the two processors of a small machine.
+pub const WHOLE_CLUSTERS: Size = size("50s", "20/s", "2%");
 
 /// For a damage on clusters that is far beyond the margin.
-pub const COARSE_CLUSTERS: Size = size("12s", "50/s", "5%");
+pub const COARSE_CLUSTERS: Size = size("20s", "20/s", "5%");
 
 /// Runs a drill to its end.
 pub fn run(lab: &Lab, scenario: &str, size: &Size) -> Drill {

@@ -18,8 +18,29 @@ use crate::output;
 /// The lab of the demo has a name of its own, so that it never meets a lab that is in use.
 const LAB: &str = "demo";
 const SCENARIO: &str = "black-hole-cloud";
-const WINDOW: &str = "30s";
-const RATE: &str = "50/s";
+
+/// What the drill looks at, and how long and how often it looks.
+struct Stage {
+    kind: &'static str,
+    cells: &'static str,
+    window: &'static str,
+    rate: &'static str,
+}
+
+const PLAIN: Stage = Stage {
+    kind: "plain",
+    cells: "cells of plain hosts",
+    window: "30s",
+    rate: "50/s",
+};
+
+/// Three clusters and a faster prober take more than the two processors of a small machine.
+const KUBERNETES: Stage = Stage {
+    kind: "kubernetes",
+    cells: "real Kubernetes clusters, one for each cloud",
+    window: "50s",
+    rate: "20/s",
+};
 
 #[derive(Serialize)]
 struct Report {
@@ -33,14 +54,12 @@ struct Report {
 
 /// Exits as the drill did.
 pub fn run(arguments: &DemoArguments) -> Result<u8, Failure> {
-    let (kind, cells) = match arguments.plain {
-        true => ("plain", "cells of plain hosts"),
-        false => ("kubernetes", "real Kubernetes clusters, one for each cloud"),
-    };
+    let stage = if arguments.plain { &PLAIN } else { &KUBERNETES };
     output::say(&format!(
-        "a lab of {cells}, {SCENARIO} with {WINDOW} windows at {RATE}"
+        "a lab of {}, {SCENARIO} with {} windows at {}",
+        stage.cells, stage.window, stage.rate
     ));
-    let report = super::block_on(demo(kind, arguments.flaw.as_deref()))?;
+    let report = super::block_on(demo(stage, arguments.flaw.as_deref()))?;
     output::say(&format!(
         "up {:.1} s, drill {:.1} s, down {:.1} s; exit code {}",
         report.up_seconds, report.drill_seconds, report.down_seconds, report.exit_code
@@ -49,12 +68,12 @@ pub fn run(arguments: &DemoArguments) -> Result<u8, Failure> {
     Ok(report.exit_code)
 }
 
-async fn demo(kind: &str, flaw: Option<&str>) -> Result<Report, Failure> {
+async fn demo(stage: &Stage, flaw: Option<&str>) -> Result<Report, Failure> {
     let mut signals = Signals::catch().map_err(Failure::Runtime)?;
     let folder = tempfile::tempdir().map_err(Failure::Runtime)?;
     hand_over(folder.path()).map_err(Failure::Runtime)?;
     let lab = labs::binary();
-    let mut up = vec!["up", "--name", LAB, "--kind", kind];
+    let mut up = vec!["up", "--name", LAB, "--kind", stage.kind];
     if let Some(flaw) = flaw {
         up.extend(["--flaw", flaw]);
     }
@@ -75,7 +94,14 @@ async fn demo(kind: &str, flaw: Option<&str>) -> Result<Report, Failure> {
         Ok(own) => {
             let json = json.display().to_string();
             let run = [
-                "run", SCENARIO, "--window", WINDOW, "--rate", RATE, "--lab", LAB,
+                "run",
+                SCENARIO,
+                "--window",
+                stage.window,
+                "--rate",
+                stage.rate,
+                "--lab",
+                LAB,
             ];
             let run = [&run[..], &["--json", &json]].concat();
             step(&own, &run, &mut signals).await
