@@ -6,21 +6,27 @@
 //! from the intended time, and what the prober itself delayed is no evidence against a cell.
 
 mod ask;
+mod askers;
 mod block;
 mod board;
 mod control;
+mod dial;
 mod dns;
 mod entrypoint;
+mod expect;
 mod http;
 mod kinds;
 mod kubernetes;
 mod outcome;
 mod prober;
+mod progress;
 mod readback;
+mod request;
 mod schedule;
 mod stalls;
 mod streams;
 mod target;
+mod trust;
 
 pub use block::Threshold;
 pub use kinds::ProbeError;

@@ -21,6 +21,7 @@ use crate::values::{Name, Text};
 use crate::yaml;
 
 pub(crate) use fleet::FleetSpec;
+pub(crate) use requests::is_dns_name;
 pub(crate) use scenario::{LONGEST, ScenarioSpec};
 
 /// What every document of cellwall looks like from outside.
