@@ -2,9 +2,10 @@
 
 # What apt must bring, all of it named here: nft (kube-proxy works with it, and tests read our tables
 # back), ip (tests look at namespaces), curl (tests ask servers with it), a C compiler (for ring), what
-# Debian's runc is linked to, and QEMU, depmod and cpio for the tests on another kernel. Go 1.26 or later builds the Kubernetes programs and is no package
+# Debian's runc is linked to, QEMU, depmod and cpio for the tests on another kernel, and a Prometheus that
+# tests ask (no daemon of it is needed). Go 1.26 or later builds the Kubernetes programs and is no package
 # of Debian 12.
-APT_PACKAGES := nftables iproute2 curl build-essential libseccomp2 qemu-system-x86 kmod cpio
+APT_PACKAGES := nftables iproute2 curl build-essential libseccomp2 qemu-system-x86 kmod cpio prometheus
 CARGO_DENY_VERSION := 0.20.2
 
 # Root needs no sudo and may not have it.
@@ -52,7 +53,7 @@ build: ## Build the release binaries into target/release
 lint:
 	cargo fmt --all --check
 	@# Modules that a macro declares are invisible to cargo fmt.
-	rustfmt --edition 2024 --check scenarios/src/faults/*.rs
+	rustfmt --edition 2024 --check scenarios/src/faults/*.rs scenarios/src/asks/*.rs probes/src/askers/*.rs
 	@# The release profile shares build scripts and macros with the build that follows.
 	cargo clippy --release --workspace --all-targets --locked -- -D warnings
 
