@@ -7,6 +7,7 @@ use axum::{Json, Router};
 use serde_json::json;
 
 use crate::authority::{Authority, serve};
+use crate::fleet;
 use crate::{Cases, listener, on_a_thread};
 
 fn shop() -> u16 {
@@ -129,4 +130,39 @@ async fn https_is_checked_for_authority_and_name() {
     let plain = format!("http: {{ url: \"http://{{cell}}:{port}/\" }}");
     assert!(crate::ask(&crate::fleet_of(&plain)).await.bad > 0);
     cases.hold().await;
+}
+
+#[tokio::test]
+async fn users_of_an_entrypoint_check_the_name_that_they_called() {
+    let authority = Authority::new();
+    let shop = serve(&authority.sign(&["shop.example"], 10));
+    let bank = serve(&authority.sign(&["bank.example"], 10));
+    for (port, words) in [(shop, None), (bank, Some("certificate not valid for name"))] {
+        let (resolver, _) = fleet::serve_dns(|_| Some(vec!["127.0.0.1".parse().unwrap()]));
+        let mut region = fleet::fleet();
+        fleet::add_cell(&mut region, "a", "127.0.0.1");
+        let mut entrypoint = fleet::entrypoint(resolver, port, &["a"]);
+        entrypoint.http.url = format!("https://{{address}}:{port}/");
+        entrypoint.http.trust.ca = Some(authority.file());
+        (entrypoint.slo, entrypoint.rate) = (None, 5.0);
+        region.entrypoints.insert("shop".to_owned(), entrypoint);
+        let (seen, _) = fleet::probe(&region, 2).await;
+        let (valid, bad) = (
+            seen.sum("shop@a", |block| block.valid),
+            seen.sum("shop@a", |block| block.bad),
+        );
+        let samples = seen
+            .samples
+            .iter()
+            .filter(|sample| sample.stream == "shop@a");
+        let told: Vec<&str> = samples.map(|sample| sample.what.as_str()).collect();
+        assert!(valid > 0, "nothing was asked");
+        match words {
+            None => assert_eq!(bad, 0, "{told:?}"),
+            Some(words) => {
+                assert_eq!(bad, valid);
+                assert!(told.iter().all(|what| what.contains(words)), "{told:?}");
+            }
+        }
+    }
 }
