@@ -59,7 +59,7 @@ build: ## Build the release binaries into target/release
 lint:
 	cargo fmt --all --check
 	@# Modules that a macro declares are invisible to cargo fmt.
-	rustfmt --edition 2024 --check scenarios/src/faults/*.rs
+	rustfmt --edition 2024 --check scenarios/src/faults/*.rs scenarios/src/asks/*.rs probes/src/askers/*.rs
 	@# The release profile shares build scripts and macros with the build that follows.
 	cargo clippy --release --workspace --all-targets --locked -- -D warnings
 

@@ -14,16 +14,76 @@ use k8s_openapi::api::authorization::v1::{
 use k8s_openapi::api::core::v1::Node as ClusterNode;
 use kube::api::{Api, ListParams, PostParams};
 use kube::{Client, Config};
-use scenarios::fleet::{Cell, Fleet, Node};
+use scenarios::fleet::{Ask, Cell, Fleet, KubernetesQuestion, Node};
 
 /// Of each question; a cell that takes longer to answer is not one to begin a drill with.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// (verb, resource, namespace) that the probes and this check need.
-const NEEDED: [(&str, &str, &str); 3] = [
-    ("list", "services", "default"),
-    ("watch", "services", "default"),
-    ("list", "nodes", ""),
-];
+
+/// One thing that the probes and this check must be allowed to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Right {
+    verb: &'static str,
+    /// Empty: the group of pods and services.
+    group: &'static str,
+    resource: &'static str,
+    /// Empty: all of them.
+    namespace: String,
+    /// Empty: all of them.
+    name: String,
+}
+
+impl Right {
+    fn new(verb: &'static str, resource: &'static str, namespace: &str, name: &str) -> Self {
+        Self {
+            verb,
+            group: "",
+            resource,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }
+    }
+}
+
+impl std::fmt::Display for Right {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.verb, self.resource)?;
+        if !self.name.is_empty() {
+            write!(f, " {}", self.name)?;
+        }
+        match self.namespace.is_empty() {
+            true => Ok(()),
+            false => write!(f, " in namespace {}", self.namespace),
+        }
+    }
+}
+
+/// What is always needed, and what the fleet's own probes need beside it.
+fn needed(fleet: &Fleet) -> Vec<Right> {
+    let mut rights = vec![
+        Right::new("list", "services", "default", ""),
+        Right::new("watch", "services", "default", ""),
+        Right::new("list", "nodes", "", ""),
+    ];
+    for probe in fleet.probes.values() {
+        match &probe.ask {
+            Ask::Kubernetes(KubernetesQuestion::Write {
+                namespace,
+                config_map,
+            }) => rights.extend(
+                ["create", "patch"]
+                    .map(|verb| Right::new(verb, "configmaps", namespace, config_map)),
+            ),
+            Ask::Kubernetes(KubernetesQuestion::Lease {
+                namespace, name, ..
+            }) => rights.push(Right {
+                group: "coordination.k8s.io",
+                ..Right::new("get", "leases", namespace, name)
+            }),
+            _ => {}
+        }
+    }
+    rights
+}
 
 /// What the API servers of a fleet said.
 #[derive(serde::Serialize, Default)]
@@ -42,7 +102,9 @@ pub async fn ask(fleet: &Fleet, targets: &[String]) -> Answers {
         .cells
         .iter()
         .filter(|(_, cell)| cell.kubernetes.is_some());
-    let asked = cells.map(|(name, cell)| async move { (name, cell, ask_cell(name, cell).await) });
+    let rights = &needed(fleet);
+    let asked =
+        cells.map(|(name, cell)| async move { (name, cell, ask_cell(name, cell, rights).await) });
     let mut answers = Answers::default();
     for (name, cell, answer) in futures::future::join_all(asked).await {
         match answer {
@@ -112,6 +174,7 @@ impl Answers {
 async fn ask_cell(
     name: &str,
     cell: &Cell,
+    rights: &[Right],
 ) -> Result<(String, BTreeMap<String, Vec<IpAddr>>), String> {
     let access = cell.kubernetes.as_ref().ok_or("it has no Kubernetes API")?;
     let config = probes::kubernetes_config(name, access).map_err(|error| error.to_string())?;
@@ -122,20 +185,15 @@ async fn ask_cell(
             "{server} did not tell its version: {why}; is it up, and are context and token right?"
         )
     })?;
-    for (verb, resource, namespace) in NEEDED {
-        let allowed = may(&client, verb, resource, namespace).await;
+    for right in rights {
+        let allowed = may(&client, right).await;
         let allowed = allowed.map_err(|why| {
             format!("{server} did not say what we may do there: {why}; is the token or certificate of context {} right?", access.context)
         })?;
         if !allowed {
-            let scope = if namespace.is_empty() {
-                String::new()
-            } else {
-                format!(" in namespace {namespace}")
-            };
             return Err(format!(
-                "{server}: forbidden: {verb} {resource}{scope}; give the user of context {} the \
-                 role view and a role that may list nodes",
+                "{server}: forbidden: {right}; give the user of context {} the role view, a role that \
+                 may list nodes, and what docs/probes.md says of write and lease",
                 access.context
             ));
         }
@@ -173,13 +231,16 @@ fn told(error: &dyn std::error::Error) -> String {
         .join(": ")
 }
 
-async fn may(client: &Client, verb: &str, resource: &str, namespace: &str) -> Result<bool, String> {
+async fn may(client: &Client, right: &Right) -> Result<bool, String> {
+    let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let review = SelfSubjectAccessReview {
         spec: SelfSubjectAccessReviewSpec {
             resource_attributes: Some(ResourceAttributes {
-                verb: Some(verb.to_owned()),
-                resource: Some(resource.to_owned()),
-                namespace: (!namespace.is_empty()).then(|| namespace.to_owned()),
+                verb: Some(right.verb.to_owned()),
+                group: given(right.group),
+                resource: Some(right.resource.to_owned()),
+                namespace: given(&right.namespace),
+                name: given(&right.name),
                 ..ResourceAttributes::default()
             }),
             ..SelfSubjectAccessReviewSpec::default()
@@ -224,6 +285,49 @@ mod tests {
             &nodes,
         );
         answers
+    }
+
+    #[test]
+    fn what_the_probes_of_a_fleet_need_is_asked_for_too() {
+        let text = include_str!("../../scenarios/tests/fleet.yaml");
+        let mut fleet = scenarios::read_fleet(text, "fleet.yaml").expect("a good fleet");
+        assert_eq!(needed(&fleet).len(), 3);
+        let probe = fleet.probes["checkout"].clone();
+        let mut add = |name: &str, question| {
+            let ask = Ask::Kubernetes(question);
+            let probe = scenarios::fleet::Probe {
+                ask,
+                ..probe.clone()
+            };
+            fleet.probes.insert(name.to_string(), probe);
+        };
+        add(
+            "write",
+            KubernetesQuestion::Write {
+                namespace: "cellwall".to_string(),
+                config_map: "probe".to_string(),
+            },
+        );
+        add(
+            "lease",
+            KubernetesQuestion::Lease {
+                namespace: "kube-system".to_string(),
+                name: "kube-controller-manager".to_string(),
+                within: Duration::from_secs(20),
+            },
+        );
+        let words: Vec<String> = needed(&fleet)[3..]
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(
+            words,
+            [
+                "get leases kube-controller-manager in namespace kube-system",
+                "create configmaps probe in namespace cellwall",
+                "patch configmaps probe in namespace cellwall",
+            ]
+        );
     }
 
     #[test]

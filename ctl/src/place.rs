@@ -44,7 +44,7 @@ pub fn find(arguments: &FleetArguments, reach: Reach) -> Result<Place, Failure> 
     let bytes = read(&file)?;
     let fleet = scenarios::read_fleet_bytes(&bytes, &file.display().to_string())?;
     let folder = file.parent().unwrap_or(Path::new(""));
-    let fleet = fleet.with_kubeconfigs_from(folder);
+    let fleet = fleet.with_files_from(folder);
     let text = String::from_utf8_lossy(&bytes).into_owned();
     Ok(Place {
         file,

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use probes::{ProbeOut, Prober};
-use scenarios::fleet::{Ask, Cell, Fleet, HttpMethod, HttpRequest, Plane, Probe};
+use scenarios::fleet::{Ask, Cell, Fleet, HttpRequest, Plane, Probe};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -39,12 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         };
         fleet.cells.insert(format!("cell-{number}"), cell);
     }
-    let http = HttpRequest {
-        method: HttpMethod::Get,
-        url: format!("http://{{cell}}:{}/", server.port()),
-        body: None,
-        expect_status: 200,
-    };
+    let http = HttpRequest::get(format!("http://{{cell}}:{}/", server.port()));
     let probe = Probe {
         plane: Plane::Data,
         ask: Ask::Http(http),

@@ -1,17 +1,20 @@
 //! One probe, from its sending to its place in the books.
 
 use std::net::IpAddr;
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
+use crate::askers::Call;
 use crate::board::Ticket;
 use crate::control::Loopback;
 use crate::entrypoint::{Attributed, EntrypointProbe, Pointed};
-use crate::http::{Connections, Progress, QUOTED, Question};
-use crate::kinds::{Expect, HttpProbe, Kind, Reuse};
+use crate::expect::judge;
+use crate::kinds::{CellProbe, Kind};
 use crate::outcome::Outcome;
 use crate::prober::{Shared, Write};
+use crate::progress::Progress;
 
 pub(crate) struct Errand<'a> {
     pub shared: &'a Shared,
@@ -25,7 +28,7 @@ pub(crate) struct Errand<'a> {
 impl Errand<'_> {
     pub async fn run(&self, kind: &Kind) {
         match kind {
-            Kind::Http(probe) => self.http(probe).await,
+            Kind::Cell(probe) => self.cell(probe).await,
             Kind::Loopback(loopback, timeout) => self.loopback(loopback, *timeout).await,
             Kind::Entrypoint(probe) => self.entrypoint(probe).await,
             Kind::Attributed => {}
@@ -43,64 +46,51 @@ impl Errand<'_> {
         format!("{}-{}-{}", self.shared.run, self.ticket.stream, self.k)
     }
 
-    async fn http(&self, probe: &HttpProbe) {
+    async fn cell(&self, probe: &CellProbe) {
         let id = self.id();
-        let question = match probe.question(&id) {
-            Ok(question) => question,
-            Err(why) => return self.end(Outcome::Error(why)),
-        };
         let deadline = self.intended + probe.timeout;
-        let outcome = self
-            .ask(
-                &question,
-                &probe.connections,
-                (probe.expect, probe.reuse),
-                deadline,
-            )
-            .await;
-        let answered = outcome == Outcome::Answered;
-        self.end(outcome);
-        if let (true, true, Some(cell)) = (answered, probe.keeps_writes, &probe.cell) {
+        let call = Call {
+            fresh: self.is_fresh(),
+            id: &id,
+            deadline,
+            progress: &self.progress,
+        };
+        let mut asked = pin!(probe.asker.ask(&call));
+        let tau = self.shared.board().tau(self.ticket.stream);
+        let patience = self.intended + tau.unwrap_or(probe.timeout).min(probe.timeout);
+        let stage = || probe.asker.stage(&self.progress);
+        let mut answer = timeout_at(patience, &mut asked).await;
+        if answer.is_err() && patience < deadline {
+            // Bad already; but its second may close before it ends, and should say what it met.
+            self.shared.board().note(self.ticket, stage());
+            answer = timeout_at(deadline, asked).await;
+        }
+        let answer = answer.unwrap_or_else(|_| Err(self.late(&stage(), deadline)));
+        let good = answer.is_ok();
+        self.end(answer.err().unwrap_or(Outcome::Answered));
+        if let (true, true, Some(cell)) = (good, probe.keeps_writes, &probe.cell) {
             self.shared.acknowledge(Write {
                 cell: cell.clone(),
                 probe: probe.probe.clone(),
-                id,
+                id: id.clone(),
             });
         }
     }
 
-    async fn ask(
-        &self,
-        question: &Question,
-        connections: &Connections,
-        (expect, reuse): (Expect, Reuse),
-        deadline: Instant,
-    ) -> Outcome {
-        let fresh = match reuse {
-            Reuse::EveryOther => self.k.is_multiple_of(2),
-            Reuse::Always => false,
-        };
-        match timeout_at(deadline, connections.ask(question, fresh, &self.progress)).await {
-            Ok(Ok(reply)) if expect.holds(&reply) => Outcome::Answered,
-            Ok(Ok(reply)) => {
-                let quoted = &reply.body[..reply.body.len().min(QUOTED)];
-                let body = String::from_utf8_lossy(quoted);
-                Outcome::Error(format!("status {}: {}", reply.status, body.trim_end()))
-            }
-            Ok(Err(outcome)) => outcome,
-            Err(_) => self.late(question.target.address, deadline),
-        }
+    /// The other half sees whether kept connections still work.
+    fn is_fresh(&self) -> bool {
+        self.k.is_multiple_of(2)
     }
 
-    fn late(&self, whom: impl std::fmt::Display, deadline: Instant) -> Outcome {
+    fn late(&self, stage: &str, deadline: Instant) -> Outcome {
         let timeout = deadline
             .saturating_duration_since(self.intended)
             .as_millis();
-        Outcome::Timeout(format!("{whom}: {} for {timeout} ms", self.progress.text()))
+        Outcome::Timeout(format!("{stage} for {timeout} ms"))
     }
 
     async fn loopback(&self, loopback: &Loopback, timeout: Duration) {
-        let asked = loopback.ask(self.k.is_multiple_of(2));
+        let asked = loopback.ask(self.is_fresh());
         self.end(match timeout_at(self.intended + timeout, asked).await {
             Ok(Ok(())) => Outcome::Answered,
             // Of this machine, and the control is there to say so: not an invalid sample.
@@ -166,15 +156,18 @@ impl Errand<'_> {
         deadline: Instant,
     ) {
         let outcome = match probe.question(address, &self.id()) {
-            Ok(question) => {
-                let expect = Expect::Status(probe.expect_status());
-                self.ask(
-                    &question,
-                    &cell.connections,
-                    (expect, Reuse::EveryOther),
-                    deadline,
-                )
-                .await
+            Ok((question, expect)) => {
+                let asked = cell
+                    .connections
+                    .ask(&question, self.is_fresh(), &self.progress);
+                match timeout_at(deadline, asked).await {
+                    Ok(Ok(reply)) => judge(&expect, &reply).err().unwrap_or(Outcome::Answered),
+                    Ok(Err(outcome)) => outcome,
+                    Err(_) => {
+                        let whom = question.target.address;
+                        self.late(&format!("{whom}: {}", self.progress.text()), deadline)
+                    }
+                }
             }
             Err(outcome) => outcome,
         };

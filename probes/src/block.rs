@@ -39,6 +39,8 @@ struct Slot {
     intended: Instant,
     /// `None`: still under way.
     ended: Option<(Instant, Outcome)>,
+    /// What it was waiting for when it became too slow to be good.
+    stage: Option<String>,
 }
 
 /// A second that is not closed yet.
@@ -54,6 +56,7 @@ impl OpenBlock {
         self.slots.push(Slot {
             intended,
             ended: None,
+            stage: None,
         });
         self.slots.len() - 1
     }
@@ -61,6 +64,13 @@ impl OpenBlock {
     pub fn end(&mut self, slot: usize, at: Instant, outcome: Outcome) {
         if let Some(slot) = self.slots.get_mut(slot) {
             slot.ended = Some((at, outcome));
+        }
+    }
+
+    /// Keeps what a probe is waiting for, should its second close before it ends.
+    pub fn note(&mut self, slot: usize, stage: String) {
+        if let Some(slot) = self.slots.get_mut(slot) {
+            slot.stage = Some(stage);
         }
     }
 
@@ -150,7 +160,14 @@ fn judge(slot: &Slot, limits: Limits, stalls: &Stalls, now: Instant) -> Judged {
             Judged::Slow(format!("answered after {} ms", latency.as_millis()))
         }
         Some(Outcome::Timeout(what)) => Judged::Timeout(what.clone()),
-        None => Judged::Timeout(format!("no answer within {} ms", latency.as_millis())),
+        None => {
+            let stage = slot.stage.as_ref().map(|stage| format!(", {stage}"));
+            let stage = stage.unwrap_or_default();
+            Judged::Timeout(format!(
+                "no answer within {} ms{stage}",
+                latency.as_millis()
+            ))
+        }
     }
 }
 

@@ -86,6 +86,13 @@ impl Board {
         }
     }
 
+    /// Keeps what a probe is waiting for, should its second close before it ends.
+    pub fn note(&mut self, ticket: Ticket, stage: String) {
+        if let Some(block) = self.open_block(ticket.stream, ticket.block) {
+            block.note(ticket.slot, stage);
+        }
+    }
+
     /// Counts a DNS answer that pointed to `cell`, in the second of the probe that asked.
     pub fn answer(&mut self, ticket: Ticket, cell: &str) {
         if let Some(block) = self.open_block(ticket.stream, ticket.block) {

@@ -26,9 +26,18 @@ pub struct Lookup {
 }
 
 impl Lookup {
-    /// The addresses in the answer, in its order; may be none (NODATA). One retry within the
-    /// deadline counts as the same question: users do not see it, but for its time.
+    /// The addresses in the answer, in its order; may be none (NODATA).
     pub async fn resolve(&self, deadline: Instant) -> Result<Vec<IpAddr>, Outcome> {
+        let answer = self.ask(deadline).await?;
+        match answer.metadata.response_code {
+            ResponseCode::NoError => Ok(addresses(&answer)),
+            code => Err(Outcome::Error(format!("dns: {code}"))),
+        }
+    }
+
+    /// The answer, whatever it says. One retry within the deadline counts as the same question:
+    /// users do not see it, but for its time.
+    pub async fn ask(&self, deadline: Instant) -> Result<Message, Outcome> {
         let retry = (Instant::now() + RETRY_AFTER).min(deadline);
         let socket = self
             .socket()
@@ -43,7 +52,7 @@ impl Lookup {
         let mut failure = None;
         for until in [retry, deadline] {
             match timeout_at(until, exchange(&socket, &packet, &message)).await {
-                Ok(Ok(answer)) => return read(&answer),
+                Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => {
                     failure = Some(error);
                     if until < deadline {
@@ -89,19 +98,16 @@ async fn exchange(socket: &UdpSocket, packet: &[u8], question: &Message) -> io::
     }
 }
 
-fn read(answer: &Message) -> Result<Vec<IpAddr>, Outcome> {
-    let code = answer.metadata.response_code;
-    if code != ResponseCode::NoError {
-        return Err(Outcome::Error(format!("dns: {code}")));
-    }
+/// The addresses of an answer, in its order.
+pub fn addresses(answer: &Message) -> Vec<IpAddr> {
     let address = |data: &RData| match data {
         RData::A(address) => Some(IpAddr::V4(address.0)),
         RData::AAAA(address) => Some(IpAddr::V6(address.0)),
         _ => None,
     };
-    Ok(answer
+    answer
         .answers
         .iter()
         .filter_map(|record| address(&record.data))
-        .collect())
+        .collect()
 }

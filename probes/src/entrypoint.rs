@@ -5,14 +5,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use hickory_proto::rr::{Name, RecordType};
+use scenarios::asks::{Expectation, Trust};
 use scenarios::fleet::{Entrypoint, Fleet, HttpRequest};
 
 use crate::dns::Lookup;
 use crate::http::{Connections, Question};
-use crate::kinds::{self, ProbeError};
+use crate::kinds::ProbeError;
 use crate::outcome::Outcome;
+use crate::request;
 use crate::streams;
 use crate::target::{Target, literal};
+use crate::trust::secure;
 
 /// What attribution needs to know of a cell.
 pub struct Attributed {
@@ -66,14 +69,10 @@ impl EntrypointProbe {
             let stream = index_of(&name).ok_or(ProbeError::NoStream { name })?;
             let addresses = fleet.cells.get(cell).map(|cell| cell.addresses.as_slice());
             for &address in addresses.unwrap_or_default() {
-                let id = "check";
-                kinds::question_of(&entrypoint.http, id, |url| {
-                    Target::of_entrypoint(url, &entrypoint.dns.name, address)
-                })
-                .map_err(bad_url)?;
+                probe.ready(address, "check").map_err(bad_url)?;
                 probe.by_address.insert(address, probe.cells.len());
             }
-            let connections = Connections::default();
+            let connections = probe.connections(addresses).map_err(bad_url)?;
             probe.cells.push(Attributed {
                 cell: cell.clone(),
                 stream,
@@ -98,23 +97,42 @@ impl EntrypointProbe {
         }
     }
 
-    pub fn question(&self, address: IpAddr, id: &str) -> Result<Question, Outcome> {
-        let http = HttpRequest {
-            body: self
-                .http
-                .body
-                .as_ref()
-                .map(|body| body.replace("{address}", &literal(address))),
-            ..self.http.clone()
-        };
-        kinds::question_of(&http, id, |url| {
-            Target::of_entrypoint(url, &self.name, address)
-        })
-        .map_err(Outcome::Error)
+    pub fn question(&self, address: IpAddr, id: &str) -> Result<(Question, Expectation), Outcome> {
+        self.ready(address, id).map_err(Outcome::Error)
     }
 
-    pub fn expect_status(&self) -> u16 {
-        self.http.expect_status
+    fn ready(&self, address: IpAddr, id: &str) -> Result<(Question, Expectation), String> {
+        let values = vec![
+            ("id".to_owned(), id.to_owned()),
+            ("address".to_owned(), literal(address)),
+        ];
+        // The brackets of an address are no part of a value there.
+        let http = HttpRequest {
+            url: self.http.url.replace("{address}", &literal(address)),
+            ..self.http.clone()
+        };
+        request::question(&http, &values, |url| {
+            Target::of_entrypoint(url, &self.name, address)
+        })
+    }
+
+    /// Users check the certificate for the name that they called.
+    fn connections(&self, addresses: Option<&[IpAddr]>) -> Result<Connections, String> {
+        let first = addresses.and_then(<[_]>::first);
+        let Some(first) = first.filter(|_| self.http.url.starts_with("https://")) else {
+            return Ok(Connections::default());
+        };
+        let trust = Trust {
+            ca: self.http.trust.ca.clone(),
+            name: Some(
+                self.http
+                    .trust
+                    .name
+                    .clone()
+                    .unwrap_or_else(|| self.name.clone()),
+            ),
+        };
+        Ok(Connections::new(Some(secure(&trust, *first, "http/1.1")?)))
     }
 }
 

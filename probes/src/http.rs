@@ -1,22 +1,20 @@
 //! One HTTP/1.1 question over a fresh or a kept connection, with or without TLS.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderMap};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::ServerName;
 
+use crate::dial::{self, Secure};
 use crate::outcome::Outcome;
+use crate::progress::{Progress, Step};
 use crate::target::Target;
 
 /// Bytes of a response that are read; more is an error.
@@ -34,49 +32,18 @@ pub struct Question {
     pub target: Target,
     pub method: Method,
     pub body: Bytes,
-    pub authorization: Option<HeaderValue>,
+    /// `host` and `content-type` stand for those that would be sent otherwise.
+    pub headers: HeaderMap,
     /// For an answer that does not end by itself: called with each line of a 200 until it decides.
     /// The connection is lost.
     pub until: Option<Until>,
 }
 
-/// How a server over TLS is spoken to.
-#[derive(Clone)]
-pub struct Secure {
-    pub tls: TlsConnector,
-    /// What its certificate must be for.
-    pub name: ServerName<'static>,
-}
-
 #[derive(Clone, Debug)]
 pub struct Reply {
     pub status: u16,
+    pub headers: HeaderMap,
     pub body: Bytes,
-}
-
-/// How far a probe has come, for the text of a timeout.
-#[derive(Debug, Default)]
-pub struct Progress(AtomicU8);
-
-const STEPS: [&str; 5] = [
-    "resolving",
-    "connecting",
-    "waiting for the response",
-    "reading the body",
-    "shaking hands (TLS)",
-];
-
-impl Progress {
-    pub fn text(&self) -> &'static str {
-        STEPS
-            .get(usize::from(self.0.load(Ordering::Relaxed)))
-            .copied()
-            .unwrap_or("working")
-    }
-
-    fn reach(&self, step: u8) {
-        self.0.store(step, Ordering::Relaxed);
-    }
 }
 
 /// A connection and the task that drives it; dropping it closes it at once.
@@ -114,11 +81,20 @@ struct Broken {
 }
 
 impl Connections {
-    pub fn over_tls(secure: Secure) -> Self {
+    pub fn new(secure: Option<Secure>) -> Self {
         Self {
             idle: Mutex::default(),
-            secure: Some(secure),
+            secure,
         }
+    }
+
+    pub fn over_tls(secure: Secure) -> Self {
+        Self::new(Some(secure))
+    }
+
+    /// As a user has them who was not here before.
+    pub fn of_a_newcomer(&self) -> Self {
+        Self::new(self.secure.clone())
     }
 
     /// Asks once. `fresh` never takes nor leaves a kept connection.
@@ -132,7 +108,7 @@ impl Connections {
         fresh: bool,
         progress: &Progress,
     ) -> Result<Reply, Outcome> {
-        progress.reach(2);
+        progress.reach(Step::Waiting);
         let kept = if fresh {
             None
         } else {
@@ -149,9 +125,8 @@ impl Connections {
                 Err(broken) => return Err(broken.outcome),
             }
         }
-        progress.reach(1);
         let mut connection = self.open(question.target.address, progress).await?;
-        progress.reach(2);
+        progress.reach(Step::Waiting);
         let reply = connection.exchange(question, fresh, progress).await;
         if !fresh && reply.is_ok() {
             self.keep(connection);
@@ -160,23 +135,12 @@ impl Connections {
     }
 
     async fn open(&self, address: SocketAddr, progress: &Progress) -> Result<Connection, Outcome> {
-        let step = "connect";
-        let stream = TcpStream::connect(address)
-            .await
-            .map_err(|error| Outcome::of_io(step, &error))?;
-        stream
-            .set_nodelay(true)
-            .map_err(|error| Outcome::of_io(step, &error))?;
-        let Some(secure) = &self.secure else {
-            return Connection::over(address, stream).await;
-        };
-        progress.reach(4);
-        let stream = secure
-            .tls
-            .connect(secure.name.clone(), stream)
-            .await
-            .map_err(|error| Outcome::of_io("TLS", &error))?;
-        Connection::over(address, stream).await
+        match &self.secure {
+            None => Connection::over(address, dial::tcp(address, progress).await?).await,
+            Some(secure) => {
+                Connection::over(address, dial::tls(address, secure, progress).await?).await
+            }
+        }
     }
 
     fn take(&self, address: SocketAddr) -> Option<Connection> {
@@ -238,7 +202,7 @@ impl Connection {
                 });
             }
         };
-        progress.reach(3);
+        progress.reach(Step::ReadingBody);
         if let (200, Some(until)) = (response.status().as_u16(), question.until) {
             let reply = read_until(response, until).await;
             // The rest of the answer is still to come and nobody wants it.
@@ -258,16 +222,19 @@ fn request(question: &Question, last: bool) -> Result<Request<Full<Bytes>>, Stri
     let mut request = Request::builder()
         .method(question.method.clone())
         .uri(&question.target.path)
-        .header(header::HOST, &question.target.host)
         .header(
             header::USER_AGENT,
             concat!("cellwall/", env!("CARGO_PKG_VERSION")),
         );
-    if !question.body.is_empty() {
+    if !question.headers.contains_key(header::HOST) {
+        request = request.header(header::HOST, &question.target.host);
+    }
+    let typed = question.headers.contains_key(header::CONTENT_TYPE);
+    if !question.body.is_empty() && !typed {
         request = request.header(header::CONTENT_TYPE, "application/json");
     }
-    if let Some(authorization) = &question.authorization {
-        request = request.header(header::AUTHORIZATION, authorization);
+    for (name, value) in &question.headers {
+        request = request.header(name, value);
     }
     if last {
         request = request.header(header::CONNECTION, "close");
@@ -277,14 +244,16 @@ fn request(question: &Question, last: bool) -> Result<Request<Full<Bytes>>, Stri
         .map_err(|error| format!("request: {error}"))
 }
 
-async fn read(response: Response<Incoming>) -> Result<Reply, Outcome> {
+async fn read(mut response: Response<Incoming>) -> Result<Reply, Outcome> {
     let status = response.status().as_u16();
+    let headers = std::mem::take(response.headers_mut());
     match Limited::new(response.into_body(), BODY_LIMIT)
         .collect()
         .await
     {
         Ok(body) => Ok(Reply {
             status,
+            headers,
             body: body.to_bytes(),
         }),
         Err(error) => Err(match error.downcast_ref::<hyper::Error>() {
@@ -297,6 +266,7 @@ async fn read(response: Response<Incoming>) -> Result<Reply, Outcome> {
 /// Reads lines until one is the answer.
 async fn read_until(mut response: Response<Incoming>, until: Until) -> Result<Reply, Outcome> {
     let status = response.status().as_u16();
+    let headers = std::mem::take(response.headers_mut());
     let mut read: Vec<u8> = Vec::new();
     let quoted =
         |line: &[u8]| String::from_utf8_lossy(&line[..line.len().min(QUOTED)]).into_owned();
@@ -309,7 +279,11 @@ async fn read_until(mut response: Response<Incoming>, until: Until) -> Result<Re
                 None => {}
                 Some(true) => {
                     let body = Bytes::from(line);
-                    return Ok(Reply { status, body });
+                    return Ok(Reply {
+                        status,
+                        headers,
+                        body,
+                    });
                 }
                 Some(false) => {
                     let why = format!("status {status}, not what was asked for: {}", quoted(&line));

@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
-use hyper::Method;
-use hyper::body::Bytes;
-use scenarios::fleet::{Ask, Cell, Fleet, HttpMethod, HttpRequest, KubernetesQuestion, Probe};
+use scenarios::asks::Statuses;
+use scenarios::fleet::{Fleet, HttpRequest};
 use scenarios::history::{Role, Stream};
 
+use crate::askers::http::HttpAsker;
+use crate::askers::{Asker, Here};
 use crate::control::Loopback;
 use crate::entrypoint::EntrypointProbe;
-use crate::http::{Connections, Question, Reply};
-use crate::kubernetes::{ApiServer, KubeconfigError, is_list};
+use crate::kubernetes::KubeconfigError;
 use crate::streams::{LOOPBACK, REFERENCE};
-use crate::target::{Target, literal};
 
 /// Why probing cannot begin; nothing was sent.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +22,8 @@ pub enum ProbeError {
         url: String,
         why: String,
     },
+    #[error("stream {stream}: {why}; correct the fleet file")]
+    Question { stream: String, why: String },
     #[error("stream {name} is not of this fleet; make the streams from the same fleet")]
     UnknownStream { name: String },
     #[error("stream {name} is missing; make the streams from the same fleet")]
@@ -39,88 +40,22 @@ pub enum ProbeError {
     Loopback(std::io::Error),
 }
 
-/// What an answer must be.
-#[derive(Clone, Copy, Debug)]
-pub enum Expect {
-    Status(u16),
-    /// Any answer below 500: a reference shows that the way to it works.
-    Answer,
-    /// 200 with a list of Kubernetes objects.
-    List,
-}
-
-impl Expect {
-    pub fn holds(self, reply: &Reply) -> bool {
-        match self {
-            Self::Status(expected) => reply.status == expected,
-            Self::Answer => reply.status < 500,
-            Self::List => reply.status == 200 && is_list(&reply.body),
-        }
-    }
-}
-
-/// Which probes of a stream go over a kept connection.
-#[derive(Clone, Copy, Debug)]
-pub enum Reuse {
-    /// The other half sees whether new connections can be made.
-    EveryOther,
-    /// All that can: a TLS handshake costs the server more than the question.
-    Always,
-}
-
-/// What a probe asks, each time anew or always the same.
-enum Asked {
-    Http(HttpRequest),
-    Same(Box<Question>),
-}
-
-pub struct HttpProbe {
+/// What asks for one stream of a cell, or of a reference.
+pub struct CellProbe {
     pub cell: Option<String>,
     pub probe: String,
-    asked: Asked,
-    pub expect: Expect,
-    pub reuse: Reuse,
+    pub asker: Asker,
     pub timeout: Duration,
     /// Its acknowledged ids are read back.
     pub keeps_writes: bool,
-    pub connections: Connections,
 }
 
 pub enum Kind {
-    Http(Box<HttpProbe>),
+    Cell(Box<CellProbe>),
     Entrypoint(Box<EntrypointProbe>),
     Loopback(Loopback, Duration),
     /// Fed by its entrypoint.
     Attributed,
-}
-
-impl HttpProbe {
-    pub fn question(&self, id: &str) -> Result<Question, String> {
-        match &self.asked {
-            Asked::Http(http) => question_of(http, id, Target::parse),
-            Asked::Same(question) => Ok(question.as_ref().clone()),
-        }
-    }
-}
-
-/// Fills `{id}` in and takes the URL apart.
-pub fn question_of(
-    http: &HttpRequest,
-    id: &str,
-    target: impl Fn(&str) -> Result<Target, String>,
-) -> Result<Question, String> {
-    let method = match http.method {
-        HttpMethod::Get => Method::GET,
-        HttpMethod::Post => Method::POST,
-    };
-    let body = http.body.as_deref().unwrap_or_default().replace("{id}", id);
-    Ok(Question {
-        target: target(&http.url.replace("{id}", id))?,
-        method,
-        body: Bytes::from(body),
-        authorization: None,
-        until: None,
-    })
 }
 
 /// Finds what each stream asks.
@@ -167,65 +102,18 @@ fn kind(fleet: &Fleet, streams: &[Stream], stream: &Stream) -> Result<Kind, Prob
     let cell_name = stream.cell.as_ref().ok_or_else(unknown)?;
     let cell = fleet.cells.get(cell_name).ok_or_else(unknown)?;
     let probe = fleet.probes.get(&stream.probe).ok_or_else(unknown)?;
-    match &probe.ask {
-        Ask::Http(http) => of_http(stream, cell_name, cell, probe, http),
-        Ask::Kubernetes(question) => of_kubernetes(stream, cell_name, cell, probe, *question),
-    }
-}
-
-fn of_kubernetes(
-    stream: &Stream,
-    cell_name: &str,
-    cell: &Cell,
-    probe: &Probe,
-    question: KubernetesQuestion,
-) -> Result<Kind, ProbeError> {
-    let Some(access) = &cell.kubernetes else {
-        let name = stream.name.clone();
-        return Err(ProbeError::NoKubernetes { name });
+    let here = Here {
+        stream: name,
+        cell_name,
+        cell,
     };
-    let api = ApiServer::of(cell_name, access)?;
-    Ok(Kind::Http(Box::new(HttpProbe {
-        cell: Some(cell_name.to_owned()),
+    Ok(Kind::Cell(Box::new(CellProbe {
+        cell: Some(cell_name.clone()),
         probe: stream.probe.clone(),
-        asked: Asked::Same(Box::new(api.question(question))),
-        expect: match question {
-            KubernetesQuestion::List => Expect::List,
-            KubernetesQuestion::Ready | KubernetesQuestion::Watch => Expect::Status(200),
-        },
-        reuse: Reuse::Always,
-        timeout: probe.timeout,
-        keeps_writes: false,
-        connections: Connections::over_tls(api.secure),
-    })))
-}
-
-fn of_http(
-    stream: &Stream,
-    cell_name: &str,
-    cell: &Cell,
-    probe: &Probe,
-    http: &HttpRequest,
-) -> Result<Kind, ProbeError> {
-    let address = cell.addresses.first().map(|address| literal(*address));
-    let fill = |text: &str| text.replace("{cell}", address.as_deref().unwrap_or("{cell}"));
-    let http = HttpRequest {
-        url: fill(&http.url),
-        body: http.body.as_deref().map(fill),
-        ..http.clone()
-    };
-    let url = http.url.clone();
-    let kind = HttpProbe {
-        cell: Some(cell_name.to_owned()),
-        probe: stream.probe.clone(),
-        expect: Expect::Status(http.expect_status),
-        reuse: Reuse::EveryOther,
-        asked: Asked::Http(http),
+        asker: Asker::new(&probe.ask, &here)?,
         timeout: probe.timeout,
         keeps_writes: probe.read_back.is_some(),
-        connections: Connections::default(),
-    };
-    checked(&stream.name, url, kind)
+    })))
 }
 
 fn control(fleet: &Fleet, stream: &Stream) -> Result<Kind, ProbeError> {
@@ -246,32 +134,18 @@ fn control(fleet: &Fleet, stream: &Stream) -> Result<Kind, ProbeError> {
             name: stream.name.clone(),
         });
     };
-    let url = format!("http://{address}/");
-    let kind = HttpProbe {
+    let wrong = |why| ProbeError::Question {
+        stream: stream.name.clone(),
+        why,
+    };
+    let mut http = HttpRequest::get(format!("http://{address}/"));
+    // Any answer below 500 shows that the way to a reference works.
+    http.expect.statuses = Statuses(vec![(100, 499)]);
+    Ok(Kind::Cell(Box::new(CellProbe {
         cell: None,
         probe: stream.probe.clone(),
-        asked: Asked::Http(HttpRequest {
-            method: HttpMethod::Get,
-            url: url.clone(),
-            body: None,
-            expect_status: 200,
-        }),
-        expect: Expect::Answer,
-        reuse: Reuse::EveryOther,
+        asker: Asker::Http(HttpAsker::of(http).map_err(wrong)?),
         timeout,
         keeps_writes: false,
-        connections: Connections::default(),
-    };
-    checked(&stream.name, url, kind)
-}
-
-fn checked(stream: &str, url: String, probe: HttpProbe) -> Result<Kind, ProbeError> {
-    match probe.question("check") {
-        Ok(_) => Ok(Kind::Http(Box::new(probe))),
-        Err(why) => Err(ProbeError::Url {
-            stream: stream.to_owned(),
-            url,
-            why,
-        }),
-    }
+    })))
 }

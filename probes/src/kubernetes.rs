@@ -1,18 +1,4 @@
-//! A cell's Kubernetes API: how it is reached, by its kubeconfig, and the questions asked of it.
-//!
-//! Nothing is ever written, neither to the cluster nor to the kubeconfig. Three questions:
-//!
-//! - `ready`: `/readyz`, what a load balancer in front of API servers asks.
-//! - `list`: a list without a resource version, which has to be as fresh as etcd at that moment.
-//! - `watch`: a new watch with its initial events (WatchList). With an empty resource version the
-//!   API server first learns etcd's newest revision and tells the end of the initial events by a
-//!   bookmark only when its own watch cache has come that far. So the bookmark proves, without a
-//!   write, that controllers who watch now are told the present: freshness. An API server that is
-//!   cut off from etcd, or whose cache lags, answers `list` and `watch` late or not at all.
-//!
-//! `ready` and `list` keep their connection. A watch does not end by itself and HTTP/1.1 cannot
-//! cancel it, so every `watch` takes a new TLS connection and closes it: this is also the probe
-//! that notices when no new connection can be made.
+//! A cell's Kubernetes API: how it is reached, by its kubeconfig, which is only read.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -20,30 +6,21 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use hyper::body::Bytes;
-use hyper::header::HeaderValue;
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use hyper::{Method, Uri};
 use kube::Config;
 use kube::client::ConfigExt;
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
-use scenarios::fleet::{KubernetesAccess, KubernetesQuestion};
+use scenarios::fleet::KubernetesAccess;
 use secrecy::ExposeSecret;
-use serde_json::Value;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use crate::http::{Question, Secure, Until};
+use crate::dial::Secure;
+use crate::http::Question;
 use crate::target::{Target, literal};
 
 const HTTPS_PORT: u16 = 443;
-/// One object of a resource that every cluster has and the role `view` may read.
-const LIST: &str = "/api/v1/namespaces/default/services?limit=1";
-/// The same one object, so that the answer does not grow with the cluster. The server ends the watch
-/// by itself after the longest timeout of a probe, should our closing of it get lost.
-const WATCH: &str = "/api/v1/namespaces/default/services?fieldSelector=metadata.name%3Dkubernetes\
-                     &watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan\
-                     &allowWatchBookmarks=true&timeoutSeconds=10";
-const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
-
 /// Why a cell's API cannot be asked; nothing was sent.
 #[derive(Debug, thiserror::Error)]
 pub enum KubeconfigError {
@@ -245,22 +222,23 @@ impl ApiServer {
         })
     }
 
-    pub fn question(&self, what: KubernetesQuestion) -> Question {
-        let (path, until): (_, Option<Until>) = match what {
-            KubernetesQuestion::Ready => ("/readyz", None),
-            KubernetesQuestion::List => (LIST, None),
-            KubernetesQuestion::Watch => (WATCH, Some(initial_events_end)),
-        };
+    /// A question to this server, as its user; `path` begins with a slash.
+    pub fn question(&self, method: Method, path: &str) -> Question {
+        let mut headers = HeaderMap::new();
+        if let Some(authorization) = &self.authorization {
+            headers.insert(AUTHORIZATION, authorization.clone());
+        }
         Question {
             target: Target {
                 address: self.address,
                 host: self.host.clone(),
                 path: format!("{}{path}", self.prefix),
+                secret: true,
             },
-            method: Method::GET,
+            method,
             body: Bytes::new(),
-            authorization: self.authorization.clone(),
-            until,
+            headers,
+            until: None,
         }
     }
 }
@@ -282,58 +260,9 @@ fn place(url: &Uri) -> Result<(SocketAddr, String), String> {
     ))
 }
 
-/// Whether a line of a watch is the bookmark that ends the initial events (`Some(true)`), an event
-/// on the way to it (`None`), or tells that the watch is over (`Some(false)`).
-fn initial_events_end(line: &[u8]) -> Option<bool> {
-    let Ok(event) = serde_json::from_slice::<Value>(line) else {
-        return Some(false);
-    };
-    match event.get("type").and_then(Value::as_str) {
-        Some("BOOKMARK") => {
-            let ended = event
-                .pointer("/object/metadata/annotations")
-                .and_then(|a| a.get(INITIAL_EVENTS_END));
-            (ended.and_then(Value::as_str) == Some("true")).then_some(true)
-        }
-        Some("ADDED" | "MODIFIED" | "DELETED") => None,
-        _ => Some(false),
-    }
-}
-
-/// Whether a body is a list of Kubernetes objects.
-pub(crate) fn is_list(body: &[u8]) -> bool {
-    let list: Option<Value> = serde_json::from_slice(body).ok();
-    list.is_some_and(|list| {
-        let kind = list.get("kind").and_then(Value::as_str);
-        kind.is_some_and(|kind| kind.ends_with("List"))
-            && list.get("items").is_some_and(Value::is_array)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_the_bookmark_behind_the_initial_events_is_an_answer() {
-        let added = br#"{"type":"ADDED","object":{"kind":"Service"}}"#;
-        assert_eq!(initial_events_end(added), None);
-        let bookmark = br#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"7"}}}"#;
-        assert_eq!(initial_events_end(bookmark), None);
-        let end = br#"{"type":"BOOKMARK","object":{"metadata":{"annotations":{"k8s.io/initial-events-end":"true"}}}}"#;
-        assert_eq!(initial_events_end(end), Some(true));
-        let error = br#"{"type":"ERROR","object":{"kind":"Status","code":410}}"#;
-        assert_eq!(initial_events_end(error), Some(false));
-        assert_eq!(initial_events_end(b"upstream unavailable"), Some(false));
-    }
-
-    #[test]
-    fn a_list_is_told_from_anything_else_with_status_200() {
-        assert!(is_list(br#"{"kind":"ServiceList","items":[]}"#));
-        assert!(!is_list(br#"{"kind":"Status","items":[]}"#));
-        assert!(!is_list(br#"{"kind":"ServiceList"}"#));
-        assert!(!is_list(b"<html>"));
-    }
 
     fn read(user: &str, server: &str) -> Result<ApiServer, KubeconfigError> {
         let folder = tempfile::tempdir().unwrap();
@@ -391,10 +320,10 @@ mod tests {
             ("https://[fd00::1]/k8s/c", "[fd00::1]:443"),
         ] {
             let api = read("{token: secret}", server).unwrap();
-            let question = api.question(KubernetesQuestion::Ready);
+            let question = api.question(Method::GET, "/readyz");
             assert_eq!(question.target.host, host);
             assert!(question.target.path.ends_with("/readyz"));
-            assert_eq!(question.authorization.unwrap(), "Bearer secret");
+            assert_eq!(question.headers[AUTHORIZATION], "Bearer secret");
         }
     }
 

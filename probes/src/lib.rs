@@ -6,12 +6,15 @@
 //! from the intended time, and what the prober itself delayed is no evidence against a cell.
 
 mod ask;
+mod askers;
 mod block;
 mod board;
 mod control;
 mod counters;
+mod dial;
 mod dns;
 mod entrypoint;
+mod expect;
 mod exposition;
 mod http;
 mod kinds;
@@ -20,12 +23,15 @@ mod metered;
 mod metered_streams;
 mod outcome;
 mod prober;
+mod progress;
 mod readback;
+mod request;
 mod schedule;
 mod scrape;
 mod stalls;
 mod streams;
 mod target;
+mod trust;
 
 pub use block::Threshold;
 pub use kinds::ProbeError;

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use scenarios::asks::{cell_values, fill};
 use scenarios::fleet::Fleet;
 use scenarios::history::{BadSample, Block, Counts, Stream, Volume};
 use scenarios::selector::Selector;
@@ -19,7 +20,7 @@ use crate::BLOCK_MS;
 use crate::counters::{Counter, Growth};
 use crate::kinds::ProbeError;
 use crate::scrape::Source;
-use crate::target::{Target, literal};
+use crate::target::Target;
 
 /// A scrape that begins so much later than it should is the prober's fault.
 const LATE: Duration = Duration::from_millis(250);
@@ -142,12 +143,8 @@ fn source(
     };
     let (source, label) = match source {
         traffic::Source::Endpoint(url) => {
-            let address = fleet
-                .cells
-                .get(cell)
-                .and_then(|cell| cell.addresses.first());
-            let host = address.map_or_else(|| "{cell}".to_owned(), |address| literal(*address));
-            let url = url.replace("{cell}", &host);
+            let values = fleet.cells.get(cell).map(|of| cell_values(cell, of));
+            let url = fill(url, &values.unwrap_or_default());
             let target = Target::parse(&url).map_err(failed(&url))?;
             (Source::Endpoint(target), None)
         }

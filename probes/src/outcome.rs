@@ -36,6 +36,17 @@ impl Outcome {
         }
     }
 
+    /// The same outcome, told as that of one step of several.
+    pub fn in_step(self, step: &str) -> Self {
+        let told = |what: String| format!("step {step}: {what}");
+        match self {
+            Self::Timeout(what) => Self::Timeout(told(what)),
+            Self::Reset(what) => Self::Reset(told(what)),
+            Self::Error(what) => Self::Error(told(what)),
+            whole @ (Self::Answered | Self::Invalid) => whole,
+        }
+    }
+
     /// Sorts an error of the HTTP client.
     pub fn of_http(step: &str, error: &hyper::Error) -> Self {
         let mut source = error.source();

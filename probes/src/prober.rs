@@ -14,10 +14,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::block::Threshold;
 use crate::board::{Board, Second, Ticket};
-use crate::http::Progress;
 use crate::kinds::{self, Kind, ProbeError};
 use crate::metered::{self, Scrapers, Told};
 use crate::outcome::Outcome;
+use crate::progress::Progress;
 use crate::schedule::Schedule;
 use crate::{BLOCK_MS, ask, readback, stalls};
 

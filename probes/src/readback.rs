@@ -7,14 +7,19 @@ use std::time::Duration;
 
 use hyper::Method;
 use hyper::body::Bytes;
-use scenarios::fleet::Fleet;
+use hyper::header::HeaderMap;
+use scenarios::asks::{cell_values, fill};
+use scenarios::fleet::{Ask, Fleet};
 use scenarios::history::Ledger;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::http::{Connections, Progress, Question};
+use crate::http::{Connections, Question};
 use crate::prober::Write;
-use crate::target::{Target, literal};
+use crate::progress::Progress;
+use crate::request;
+use crate::target::Target;
+use crate::trust::secure;
 
 /// Reads under way at once, per cell and probe.
 const WORKERS: usize = 8;
@@ -41,6 +46,9 @@ struct Errand {
     deadline: Instant,
     ids: Vec<String>,
     next: AtomicUsize,
+    headers: HeaderMap,
+    /// What the certificate of an https URL must be for.
+    name: Option<String>,
     connections: Connections,
 }
 
@@ -77,18 +85,32 @@ fn errand(
     ids: Vec<String>,
     deadline: Instant,
 ) -> Option<Errand> {
-    let address = fleet.cells.get(cell)?.addresses.first()?;
+    let values = cell_values(cell, fleet.cells.get(cell)?);
     let probe = fleet.probes.get(probe)?;
+    let Ask::Http(http) = &probe.ask else {
+        return None;
+    };
+    let url = fill(probe.read_back.as_ref()?, &values);
+    // Whoever may write with these headers may read with them.
+    let texts = http
+        .headers
+        .iter()
+        .filter(|(_, text)| !text.contains("{id}"));
+    let texts = texts.map(|(name, text)| (name.clone(), fill(text, &values)));
+    let headers = request::headers(&texts.collect()).ok()?;
+    let target = Target::parse(&url.replace("{id}", "check")).ok()?;
+    let secure = target
+        .secret
+        .then(|| secure(&http.trust, target.address.ip(), "http/1.1"));
     Some(Errand {
-        url: probe
-            .read_back
-            .as_ref()?
-            .replace("{cell}", &literal(*address)),
+        url,
         timeout: probe.timeout,
         deadline,
         ids,
         next: AtomicUsize::new(0),
-        connections: Connections::default(),
+        headers,
+        name: http.trust.name.clone(),
+        connections: Connections::new(secure.transpose().ok()?),
     })
 }
 
@@ -148,7 +170,8 @@ async fn work(errand: Arc<Errand>) -> Vec<(String, Found, String)> {
 impl Errand {
     /// Repeats reads that fail; an answer, good or bad, is believed at once.
     async fn read(&self, id: &str) -> (Found, String) {
-        let target = match Target::parse(&self.url.replace("{id}", id)) {
+        let url = self.url.replace("{id}", id);
+        let target = match Target::parse_named(&url, self.name.as_deref()) {
             Ok(target) => target,
             Err(why) => return (Found::Unread, why),
         };
@@ -156,7 +179,7 @@ impl Errand {
             target,
             method: Method::GET,
             body: Bytes::new(),
-            authorization: None,
+            headers: self.headers.clone(),
             until: None,
         };
         let mut why = "no time left".to_owned();

@@ -3,8 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use hyper::Uri;
+pub use scenarios::asks::literal;
 
-/// A URL of `http://LITERAL[:PORT]/PATH`, taken apart.
+/// A URL of `http[s]://LITERAL[:PORT]/PATH`, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     pub address: SocketAddr,
@@ -12,69 +13,99 @@ pub struct Target {
     pub host: String,
     /// Path and query.
     pub path: String,
+    /// Of `https`.
+    pub secret: bool,
 }
 
 impl Target {
     /// Reads a URL whose host is an IP literal (IPv6 in brackets).
     pub fn parse(url: &str) -> Result<Self, String> {
-        let (host, port, path) = split(url)?;
+        let Parts {
+            host,
+            port,
+            path,
+            secret,
+        } = split(url)?;
         let literal = host.trim_start_matches('[').trim_end_matches(']');
         let address: IpAddr = literal
             .parse()
             .map_err(|_| format!("host `{host}` is no IP address, and probes resolve no names"))?;
         Ok(Self {
             address: SocketAddr::new(address, port),
-            host: with_port(&host, port),
+            host: with_port(&host, port, secret),
             path,
+            secret,
         })
+    }
+
+    /// The same; the server is called by this name, if there is one.
+    pub fn parse_named(url: &str, name: Option<&str>) -> Result<Self, String> {
+        let mut target = Self::parse(url)?;
+        if let Some(name) = name {
+            let port = target.address.port();
+            target.host = with_port(name.trim_end_matches('.'), port, target.secret);
+        }
+        Ok(target)
     }
 
     /// Reads an entrypoint's URL for the address that DNS gave. Users send the name they called.
     pub fn of_entrypoint(url: &str, name: &str, address: IpAddr) -> Result<Self, String> {
-        let (host, port, path) = split(&url.replace("{address}", &literal(address)))?;
+        let Parts {
+            host,
+            port,
+            path,
+            secret,
+        } = split(&url.replace("{address}", &literal(address)))?;
         let name = name.trim_end_matches('.');
         if host != literal(address) && !host.trim_end_matches('.').eq_ignore_ascii_case(name) {
             return Err(format!("host `{host}` is neither {{address}} nor {name}"));
         }
         Ok(Self {
             address: SocketAddr::new(address, port),
-            host: with_port(name, port),
+            host: with_port(name, port, secret),
             path,
+            secret,
         })
     }
 }
 
-/// An address as URLs hold it.
-pub fn literal(address: IpAddr) -> String {
-    match address {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => format!("[{address}]"),
-    }
+fn default_port(secret: bool) -> u16 {
+    if secret { 443 } else { 80 }
 }
 
-fn with_port(host: &str, port: u16) -> String {
-    if port == 80 {
+fn with_port(host: &str, port: u16, secret: bool) -> String {
+    if port == default_port(secret) {
         host.to_owned()
     } else {
         format!("{host}:{port}")
     }
 }
 
-fn split(url: &str) -> Result<(String, u16, String), String> {
+struct Parts {
+    host: String,
+    port: u16,
+    path: String,
+    secret: bool,
+}
+
+fn split(url: &str) -> Result<Parts, String> {
     let uri: Uri = url.parse().map_err(|error| format!("{error}"))?;
-    if uri.scheme_str() != Some("http") {
-        return Err("only http:// is probed".to_owned());
-    }
+    let secret = match uri.scheme_str() {
+        Some("http") => false,
+        Some("https") => true,
+        _ => return Err("only http:// and https:// are probed".to_owned()),
+    };
     let host = uri
         .host()
         .filter(|host| !host.is_empty())
         .ok_or("it has no host")?;
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    Ok((
-        host.to_owned(),
-        uri.port_u16().unwrap_or(80),
-        path.to_owned(),
-    ))
+    Ok(Parts {
+        host: host.to_owned(),
+        port: uri.port_u16().unwrap_or(default_port(secret)),
+        path: path.to_owned(),
+        secret,
+    })
 }
 
 #[cfg(test)]
@@ -88,6 +119,7 @@ mod tests {
                 address,
                 host,
                 path,
+                ..
             } = Target::parse(url).unwrap();
             (address.to_string(), host, path)
         };
@@ -111,12 +143,25 @@ mod tests {
     }
 
     #[test]
+    fn https_has_its_own_port_and_may_have_a_name() {
+        let named = |url| Target::parse_named(url, Some("shop.example.")).unwrap();
+        let target = named("https://10.1.0.1/x");
+        assert_eq!((target.address.port(), target.secret), (443, true));
+        assert_eq!(target.host, "shop.example");
+        assert_eq!(named("https://10.1.0.1:8443/").host, "shop.example:8443");
+        assert_eq!(
+            Target::parse("https://10.1.0.1:80/").unwrap().host,
+            "10.1.0.1:80"
+        );
+    }
+
+    #[test]
     fn bad_urls_are_errors() {
         for url in [
             "",
             "/",
             "10.1.0.1",
-            "https://10.1.0.1/",
+            "ftp://10.1.0.1/",
             "http://shop.example/",
             "http://",
             "http://a b/",

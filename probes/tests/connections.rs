@@ -168,7 +168,7 @@ async fn what_cannot_be_probed_is_refused_before_the_first_probe() {
     *http_of(&mut named, "home") = request(HttpMethod::Get, "http://shop.example/".to_owned());
     assert!(matches!(
         refused(&named, &named),
-        Some(ProbeError::Url { .. })
+        Some(ProbeError::Question { .. })
     ));
     let mut still = good.clone();
     still.probes.get_mut("home").unwrap().rate = 0.0;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use fleet::{Server, http_of, one_cell, probe, serve};
 use probes::{Prober, Write};
+use scenarios::asks::Expectation;
 use scenarios::fleet::{Fleet, HttpMethod};
 use scenarios::history::Ledger;
 
@@ -22,7 +23,7 @@ fn shop(server: &Server) -> Fleet {
     http.method = HttpMethod::Post;
     http.url = format!("http://{{cell}}:{port}/orders");
     http.body = Some("{\"id\":\"{id}\"}".to_owned());
-    http.expect_status = 201;
+    http.expect = Expectation::status(201);
     fleet
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use crate::asks::{Ask, HttpMethod, HttpRequest, KubernetesQuestion};
 use crate::traffic::{Gauge, Traffic};
 
 /// Several cells, the clouds they stand in, and how to look at them. Names are checked words
@@ -55,7 +56,7 @@ pub struct Cell {
     pub nodes: Vec<Node>,
     /// Declared dependencies by name.
     pub uses: BTreeMap<String, Endpoint>,
-    /// Its Kubernetes API, if it has one; only read, never written to.
+    /// Its Kubernetes API, if it has one; nothing is ever stored there.
     pub kubernetes: Option<KubernetesAccess>,
 }
 
@@ -68,14 +69,16 @@ pub struct KubernetesAccess {
 }
 
 impl Fleet {
-    /// Makes relative kubeconfig paths start at `folder`, the one of the fleet file.
-    pub fn with_kubeconfigs_from(mut self, folder: &Path) -> Self {
-        for access in self
-            .cells
-            .values_mut()
-            .filter_map(|c| c.kubernetes.as_mut())
-        {
-            access.kubeconfig = folder.join(&access.kubeconfig);
+    /// Makes the relative paths of kubeconfigs and authorities start at `folder`, the one of the fleet
+    /// file.
+    pub fn with_files_from(mut self, folder: &Path) -> Self {
+        let cells = self.cells.values_mut();
+        let kubeconfigs = cells.filter_map(|cell| Some(&mut cell.kubernetes.as_mut()?.kubeconfig));
+        let asked = self.probes.values_mut().flat_map(|probe| probe.ask.files());
+        let entrypoints = self.entrypoints.values_mut();
+        let entered = entrypoints.filter_map(|entrypoint| entrypoint.http.trust.file());
+        for file in kubeconfigs.chain(asked).chain(entered) {
+            *file = folder.join(&*file);
         }
         self
     }
@@ -122,43 +125,6 @@ pub struct Probe {
     /// How many more of the answers than before may be slower than 1.5 times the baseline's 90th
     /// percentile, as a fraction; absent: only the slo is judged.
     pub slower_within: Option<f64>,
-}
-
-/// What a probe asks of a cell.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ask {
-    Http(HttpRequest),
-    /// Plane control only.
-    Kubernetes(KubernetesQuestion),
-}
-
-/// What a cell's API server is asked; none of them writes anything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum KubernetesQuestion {
-    /// `/readyz` answers 200.
-    Ready,
-    /// The services of namespace default are listed from etcd.
-    List,
-    /// A new watch is told a state as fresh as etcd's at the time of the question.
-    Watch,
-}
-
-/// `url` and `body` may hold `{cell}` (the cell's first address, in brackets if IPv6), `{address}`
-/// (entrypoints: the address that DNS gave) and `{id}` (a fresh id for each request).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HttpRequest {
-    pub method: HttpMethod,
-    pub url: String,
-    pub body: Option<String>,
-    pub expect_status: u16,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum HttpMethod {
-    Get,
-    Post,
 }
 
 #[derive(

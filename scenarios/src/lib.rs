@@ -2,6 +2,7 @@
 //!
 //! Nothing here does I/O, knows a clock or a kernel; that is an invariant (ARCHITECTURE.md).
 
+pub mod asks;
 pub mod change;
 pub mod faults;
 pub mod fleet;

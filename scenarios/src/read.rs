@@ -6,7 +6,7 @@ mod requests;
 mod scenario;
 #[cfg(test)]
 mod tests;
-mod traffic;
+pub(crate) mod traffic;
 #[cfg(test)]
 mod traffic_tests;
 
@@ -24,6 +24,7 @@ use crate::values::{Name, Text};
 use crate::yaml;
 
 pub(crate) use fleet::FleetSpec;
+pub(crate) use requests::is_dns_name;
 pub(crate) use scenario::{LONGEST, ScenarioSpec};
 
 /// What every document of cellwall looks like from outside.

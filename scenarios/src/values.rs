@@ -78,7 +78,7 @@ impl Scalar for Name {
 
 impl Scalar for Duration {
     const NAME: &'static str = "Duration";
-    const PATTERN: &'static str = "^([0-9]+(ms|s|m|min|h) ?)+$";
+    const PATTERN: &'static str = "^([0-9]+(ms|s|m|min|h|d) ?)+$";
     const HOW: &'static str = "a duration with its unit such as 90s, 5m or 500ms";
 
     fn parse(text: &str) -> Result<Self, String> {
@@ -96,7 +96,7 @@ pub(crate) struct Lease(pub Option<Duration>);
 
 impl Scalar for Lease {
     const NAME: &'static str = "Lease";
-    const PATTERN: &'static str = "^(none|([0-9]+(ms|s|m|min|h) ?)+)$";
+    const PATTERN: &'static str = "^(none|([0-9]+(ms|s|m|min|h|d) ?)+)$";
     const HOW: &'static str = "a duration with its unit such as 5s, or none";
 
     fn parse(text: &str) -> Result<Self, String> {

@@ -283,6 +283,10 @@ fn limits_or_syntax(error: &Error) -> (String, Vec<String>, &'static str) {
             Vec::new(),
             "is a bracket, a brace or a quote open or missing before this?",
         ),
+        Error::Unexpected {
+            expected: "string scalar",
+            ..
+        } => ("a text is wanted here".to_owned(), Vec::new(), ""),
         _ => (message, Vec::new(), ""),
     }
 }

@@ -215,6 +215,29 @@ fn every_fault_has_its_file_scenario_and_test() {
 }
 
 #[test]
+fn every_kind_of_probe_has_its_files_cases_and_section() {
+    let page = std::fs::read_to_string(root().join("docs/probes.md")).expect("a page");
+    assert!(!scenarios::asks::Ask::KINDS.is_empty());
+    for kind in scenarios::asks::Ask::KINDS {
+        // Of a cluster there is one for a whole test binary.
+        let cases = match *kind {
+            "kubernetes" => "probes/tests/kubernetes.rs".to_owned(),
+            kind => format!("probes/tests/kinds/{kind}.rs"),
+        };
+        let question = format!("scenarios/src/asks/{kind}.rs");
+        let asker = format!("probes/src/askers/{kind}.rs");
+        for path in [question, asker, cases] {
+            assert!(root().join(&path).is_file(), "{kind}: {path} is missing");
+        }
+        let heading = format!("\n## {kind}\n");
+        assert!(
+            page.contains(&heading),
+            "docs/probes.md says nothing of {kind}"
+        );
+    }
+}
+
+#[test]
 fn every_file_opens_with_a_sentence_and_stays_short() {
     let folders = [
         "scenarios/src",

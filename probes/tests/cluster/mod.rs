@@ -74,7 +74,7 @@ impl Cluster {
         std::fs::write(at.join("sa.pub"), key.public_key_pem()).unwrap();
         std::fs::write(
             at.join("tokens.csv"),
-            "secret,admin,admin,\"system:masters\"\nplain,nobody,nobody\n",
+            "secret,admin,admin,\"system:masters\"\nplain,nobody,nobody\nnarrow,writer,writer\n",
         )
         .unwrap();
         let data = at.join("etcd").display().to_string();
@@ -109,26 +109,25 @@ impl Cluster {
             "{{\"apiVersion\":\"v1\",\"kind\":\"Node\",\"metadata\":{{\"name\":\"{name}\"}},\"status\":\
              {{\"addresses\":[{{\"type\":\"InternalIP\",\"address\":\"{address}\"}}]}}}}"
         );
-        let curl = [
-            "-skf",
-            "-o",
-            "/dev/null",
-            "-H",
-            "Authorization: Bearer secret",
-            "-H",
-            "Content-Type: application/json",
-            "--data",
-            &node,
-            "https://10.99.0.1:6443/api/v1/nodes",
-        ];
-        assert!(
-            Command::new("curl")
-                .args(curl)
-                .status()
-                .expect("curl")
-                .success(),
-            "{node}"
-        );
+        let status = self.ask("POST", "/api/v1/nodes", &node);
+        assert_eq!(status, "201", "{node}");
+    }
+
+    /// The status of an answer to the admin; by curl, which is not ours.
+    pub fn ask(&self, method: &str, path: &str, body: &str) -> String {
+        let url = format!("https://{SERVER}:6443{path}");
+        let mut curl = Command::new("curl");
+        curl.args(["-sk", "-X", method, "-o", "/dev/null", "-w", "%{http_code}"]);
+        curl.args(["-H", "Authorization: Bearer secret"]);
+        if !body.is_empty() {
+            let kind = match method {
+                "PATCH" => "Content-Type: application/merge-patch+json",
+                _ => "Content-Type: application/json",
+            };
+            curl.args(["-H", kind, "--data", body]);
+        }
+        let output = curl.arg(url).output().expect("curl");
+        String::from_utf8(output.stdout).unwrap()
     }
 
     pub fn stop_etcd(&self) {
@@ -154,7 +153,7 @@ impl Cluster {
     }
 
     async fn ready(&mut self) {
-        let until = Instant::now() + Duration::from_secs(60);
+        let until = Instant::now() + Duration::from_secs(300);
         let certificate = self.folder.path().join("certs/apiserver.crt");
         loop {
             if let Some(status) = self.apiserver.try_wait().unwrap() {
@@ -200,12 +199,14 @@ users:
 - { name: admin, user: { token: secret } }
 - { name: wrong, user: { token: guessed } }
 - { name: nobody, user: { token: plain } }
+- { name: writer, user: { token: narrow } }
 contexts:
 - { name: here, context: { cluster: here, user: admin } }
 - { name: gone, context: { cluster: gone, user: admin } }
 - { name: wrong-token, context: { cluster: insecure, user: wrong } }
 - { name: wrong-ca, context: { cluster: foreign, user: admin } }
 - { name: nobody, context: { cluster: here, user: nobody } }
+- { name: writer, context: { cluster: here, user: writer } }
 ";
 
 fn foreign_ca() -> String {

@@ -172,9 +172,7 @@ pub fn add_cell(fleet: &mut Fleet, name: &str, address: &str) {
 pub fn request(method: HttpMethod, url: String) -> HttpRequest {
     HttpRequest {
         method,
-        url,
-        body: None,
-        expect_status: 200,
+        ..HttpRequest::get(url)
     }
 }
 
@@ -182,7 +180,7 @@ pub fn request(method: HttpMethod, url: String) -> HttpRequest {
 pub fn http_of<'a>(fleet: &'a mut Fleet, probe: &str) -> &'a mut HttpRequest {
     match &mut fleet.probes.get_mut(probe).unwrap().ask {
         Ask::Http(http) => http,
-        Ask::Kubernetes(_) => panic!("{probe} is no HTTP probe"),
+        _ => panic!("{probe} is no HTTP probe"),
     }
 }
 

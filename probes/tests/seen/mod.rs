@@ -27,17 +27,17 @@ pub fn fleet_of(cluster: &Cluster, context: &str, rate: f64, asked: &[usize]) ->
         context: context.to_owned(),
     });
     for &index in asked {
-        let (name, question) = QUESTIONS[index];
+        let (name, question) = &QUESTIONS[index];
         let probe = Probe {
             plane: Plane::Control,
-            ask: Ask::Kubernetes(question),
+            ask: Ask::Kubernetes(question.clone()),
             read_back: None,
             slower_within: None,
             rate,
             timeout: Duration::from_secs(1),
             slo: Some(Duration::from_millis(500)),
         };
-        fleet.probes.insert(name.to_owned(), probe);
+        fleet.probes.insert((*name).to_owned(), probe);
     }
     fleet
 }

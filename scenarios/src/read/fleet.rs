@@ -9,9 +9,10 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::asks::{self, At, DEFAULT_RATE, DEFAULT_TIMEOUT, HttpSpec, ProbeSpec, UrlHost};
 use crate::fleet::{
-    Ask, Cell, Cloud, DnsName, Endpoint, Entrypoint, Fleet, HttpMethod, HttpRequest,
-    KubernetesAccess, KubernetesQuestion, Node, Plane, Probe, TlsFiles,
+    Cell, Cloud, DnsName, Endpoint, Entrypoint, Fleet, HttpRequest, KubernetesAccess, Node, Plane,
+    TlsFiles,
 };
 use crate::input::InputError;
 use crate::places::Places;
@@ -21,11 +22,6 @@ use crate::values::{Name, Percentage, Rate, Resolver, Text};
 
 /// Port of an agent that does not say another.
 const AGENT_PORT: u16 = 7443;
-/// Probes per second and cell unless said otherwise.
-const DEFAULT_RATE: f64 = 20.0;
-/// The same for probes of a Kubernetes API, where each question costs more than on the data plane.
-const DEFAULT_KUBERNETES_RATE: f64 = 16.0;
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Several cells, the clouds they stand in, and how to look at them.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -87,7 +83,7 @@ struct CellSpec {
     /// Declared dependencies.
     #[serde(default)]
     uses: Named<EndpointSpec>,
-    /// Its Kubernetes API; cellwall asks it and never writes to it.
+    /// Its Kubernetes API; cellwall asks it and stores nothing there.
     kubernetes: Option<KubernetesSpec>,
 }
 
@@ -114,46 +110,6 @@ struct EndpointSpec {
     address: Text<IpAddr>,
     #[schemars(range(min = 1))]
     port: u16,
-}
-
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct ProbeSpec {
-    plane: Plane,
-    /// Either this or `kubernetes`.
-    http: Option<HttpSpec>,
-    /// What the cell's Kubernetes API is asked; plane control.
-    kubernetes: Option<KubernetesQuestion>,
-    /// URL with `{id}` at which acknowledged writes are read back.
-    read_back: Option<String>,
-    /// Per second and cell; default 20/s, of a Kubernetes API 16/s.
-    rate: Option<Text<Rate>>,
-    /// Default 1s, at most 10s.
-    timeout: Option<Text<Duration>>,
-    /// Slower than this is bad.
-    slo: Option<Text<Duration>>,
-    /// How many more of the answers than before may be slower than 1.5 times the 90th percentile of
-    /// the first half of the baseline. Absent: that is not judged.
-    slower_within: Option<Text<Percentage>>,
-}
-
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct HttpSpec {
-    /// With `{cell}` (probes) or `{address}` (entrypoints) for the host, `{id}` for a fresh id.
-    url: String,
-    /// Default GET.
-    method: Option<HttpMethod>,
-    body: Option<String>,
-    expect: Option<ExpectSpec>,
-}
-
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct ExpectSpec {
-    /// Default 200.
-    #[schemars(range(min = 100, max = 599))]
-    status: u16,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -208,13 +164,14 @@ pub(super) fn check(name: String, spec: FleetSpec, places: &Places) -> Result<Fl
     fleet_checks::layout(&fleet, places)?;
     for (Text(Name(name)), probe) in spec.probes {
         let path = format!("spec.probes.{name}");
-        let probe = self::probe(probe, &path, places)?;
+        let probe = asks::probe(probe, &fleet, &path, places)?;
         requests::probe(&fleet, &probe, &path, places)?;
         fleet.probes.insert(name, probe);
     }
     for (Text(Name(name)), entrypoint) in spec.entrypoints {
         let path = format!("spec.entrypoints.{name}");
-        let entrypoint = self::entrypoint(entrypoint);
+        let at = At::new(&fleet, places, Plane::Entrypoint, &path);
+        let entrypoint = self::entrypoint(entrypoint, &at)?;
         let entrypoint = requests::entrypoint(&fleet, &name, entrypoint, &path, places)?;
         fleet.entrypoints.insert(name, entrypoint);
     }
@@ -254,60 +211,22 @@ fn cell(spec: CellSpec) -> Cell {
     }
 }
 
-fn probe(spec: ProbeSpec, path: &str, places: &Places) -> Result<Probe, InputError> {
-    let ask = match (spec.http, spec.kubernetes) {
-        (Some(http), None) => Ask::Http(request(http)),
-        (None, Some(question)) => Ask::Kubernetes(question),
-        (Some(_), Some(_)) => {
-            let message = "a probe asks one question: http or kubernetes, not both";
-            let path = format!("{path}.kubernetes");
-            return Err(InputError::at_key(places, &path, message)
-                .with_hint("write two probes, each with its own rate and slo"));
-        }
-        (None, None) => {
-            let message = "a probe without a question: http or kubernetes is missing";
-            return Err(InputError::at_key(places, path, message));
-        }
-    };
-    let default_rate = match ask {
-        Ask::Http(_) => DEFAULT_RATE,
-        Ask::Kubernetes(_) => DEFAULT_KUBERNETES_RATE,
-    };
-    Ok(Probe {
-        plane: spec.plane,
-        ask,
-        read_back: spec.read_back,
-        rate: spec.rate.map_or(default_rate, |rate| rate.0.0),
-        timeout: spec.timeout.map_or(DEFAULT_TIMEOUT, |timeout| timeout.0),
-        slo: spec.slo.map(|slo| slo.0),
-        slower_within: traffic::slower_within(spec.slower_within, path, places)?,
-    })
-}
-
 #[allow(clippy::cast_precision_loss)] // a fleet has far fewer than 2^52 cells
-fn entrypoint(spec: EntrypointSpec) -> Entrypoint {
+fn entrypoint(spec: EntrypointSpec, at: &At<'_>) -> Result<Entrypoint, InputError> {
     let all_cells = DEFAULT_RATE * spec.shares.len() as f64;
-    Entrypoint {
+    let http = HttpRequest::checked(spec.http, UrlHost::Entrypoint, &["id"], &at.below("http"))?;
+    Ok(Entrypoint {
         region: spec.region.0.0,
         dns: DnsName {
             name: spec.dns.name,
             resolver: spec.dns.resolver.0.0,
         },
         shares: named(spec.shares, |share| share.0.0),
-        http: request(spec.http),
+        http,
         rate: spec.rate.map_or(all_cells, |rate| rate.0.0),
         timeout: spec.timeout.map_or(DEFAULT_TIMEOUT, |timeout| timeout.0),
         slo: spec.slo.map(|slo| slo.0),
-    }
-}
-
-fn request(spec: HttpSpec) -> HttpRequest {
-    HttpRequest {
-        method: spec.method.unwrap_or(HttpMethod::Get),
-        url: spec.url,
-        body: spec.body,
-        expect_status: spec.expect.map_or(200, |expect| expect.status),
-    }
+    })
 }
 
 fn plain<T>(texts: Vec<Text<T>>) -> Vec<T> {

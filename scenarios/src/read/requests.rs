@@ -1,8 +1,9 @@
-//! Checks of probes and entrypoints: URLs and their placeholders, limits, shares.
+//! Checks of probes and entrypoints: limits, read-back, shares.
 
 use std::time::Duration;
 
-use crate::fleet::{Ask, Entrypoint, Fleet, HttpMethod, HttpRequest, Plane, Probe};
+use crate::asks::{self, At, UrlHost};
+use crate::fleet::{Ask, Entrypoint, Fleet, HttpMethod, Probe};
 use crate::input::InputError;
 use crate::places::Places;
 
@@ -12,97 +13,37 @@ const SHORTEST_TIMEOUT: Duration = Duration::from_millis(10);
 /// Shares may miss 100% by this much, for thirds; they are scaled to add up exactly.
 const SHARE_SLACK: f64 = 0.000_15;
 
+/// What is the same for probes of every kind.
 pub(super) fn probe(
     fleet: &Fleet,
     probe: &Probe,
     path: &str,
     places: &Places,
 ) -> Result<(), InputError> {
-    if probe.plane == Plane::Entrypoint {
-        let path = format!("{path}.plane");
-        return Err(
-            InputError::at_value(places, &path, "a probe is not an entrypoint")
-                .with_valid(["data", "control", "dependency"])
-                .with_hint("what users call through DNS stands under spec.entrypoints"),
-        );
-    }
-    let http = match &probe.ask {
-        Ask::Http(http) => http,
-        Ask::Kubernetes(_) => return kubernetes(fleet, probe, path, places),
-    };
-    request(http, "cell", &format!("{path}.http"), places)?;
-    if let Some((name, _)) = fleet
-        .cells
-        .iter()
-        .find(|(_, cell)| cell.addresses.is_empty())
-    {
-        let message = format!("cell {name} has no addresses, so {{cell}} means nothing there");
-        return Err(
-            InputError::at_value(places, &format!("{path}.http.url"), message)
-                .with_hint("write addresses: [...] for the cell: what its users connect to"),
-        );
-    }
     limits(probe.timeout, probe.slo, path, places)?;
     let Some(read_back) = &probe.read_back else {
         return Ok(());
     };
-    let at = format!("{path}.readBack");
-    url(read_back, "cell", &at, places)?;
+    let at = At::new(fleet, places, probe.plane, path).below("readBack");
+    let Ask::Http(http) = &probe.ask else {
+        let message = "readBack is for http probes that write";
+        return Err(at.wrong_key(message));
+    };
+    asks::url(read_back, UrlHost::Cell, &["id"], &at)?;
     let fresh = |text: &str| text.contains("{id}");
-    if http.method != HttpMethod::Post {
-        let message = "readBack is for probes that write; this one is a GET";
-        return Err(InputError::at_key(places, &at, message));
+    if matches!(http.method, HttpMethod::Get | HttpMethod::Delete) {
+        let word = http.method.word();
+        let message = format!("readBack is for probes that write; this one is a {word}");
+        return Err(at.wrong_key(message));
     }
     if !fresh(read_back) {
-        return Err(InputError::at_value(
-            places,
-            &at,
-            "{id} is missing: which write is read back?",
-        ));
+        return Err(at.wrong("{id} is missing: which write is read back?"));
     }
     if !fresh(&http.url) && !http.body.as_deref().is_some_and(fresh) {
         let message = "neither url nor body holds {id}, so no write could be read back";
-        return Err(InputError::at_value(
-            places,
-            &format!("{path}.http.url"),
-            message,
-        ));
+        return Err(at.beside("http").below("url").wrong(message));
     }
     Ok(())
-}
-
-/// A probe of the API servers: every cell must have one, or its control plane would go unseen.
-fn kubernetes(fleet: &Fleet, probe: &Probe, path: &str, places: &Places) -> Result<(), InputError> {
-    if probe.plane != Plane::Control {
-        let message = "the Kubernetes API is the control plane of a cell";
-        let path = format!("{path}.plane");
-        return Err(InputError::at_value(places, &path, message).with_valid(["control"]));
-    }
-    if probe.read_back.is_some() {
-        let message = "readBack is for probes that write, and nothing is written to Kubernetes";
-        return Err(InputError::at_key(
-            places,
-            &format!("{path}.readBack"),
-            message,
-        ));
-    }
-    let bare: Vec<&str> = fleet
-        .cells
-        .iter()
-        .filter(|(_, cell)| cell.kubernetes.is_none())
-        .map(|(name, _)| name.as_str())
-        .collect();
-    if let Some(first) = bare.first() {
-        let message = if bare.len() == fleet.cells.len() {
-            "no cell has a Kubernetes API to ask".to_owned()
-        } else {
-            format!("cell {first} has no Kubernetes API to ask, and a probe asks every cell")
-        };
-        let hint = "write kubernetes: { kubeconfig: FILE, context: NAME } for each cell";
-        let path = format!("{path}.kubernetes");
-        return Err(InputError::at_value(places, &path, message).with_hint(hint));
-    }
-    limits(probe.timeout, probe.slo, path, places)
 }
 
 /// The entrypoint, its shares scaled to add up to exactly 1.
@@ -128,7 +69,6 @@ pub(super) fn entrypoint(
     }
     dns_name(&entrypoint.dns.name, &format!("{path}.dns.name"), places)?;
     shares(fleet, &mut entrypoint, &format!("{path}.shares"), places)?;
-    request(&entrypoint.http, "address", &format!("{path}.http"), places)?;
     limits(entrypoint.timeout, entrypoint.slo, path, places)?;
     Ok(entrypoint)
 }
@@ -178,7 +118,8 @@ fn shares(
     Ok(())
 }
 
-fn dns_name(name: &str, path: &str, places: &Places) -> Result<(), InputError> {
+/// Whether a text is a DNS name of letters, digits, `-` and `_`, with or without a dot at its end.
+pub(crate) fn is_dns_name(name: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
             && label
@@ -188,63 +129,16 @@ fn dns_name(name: &str, path: &str, places: &Places) -> Result<(), InputError> {
             && !label.ends_with('-')
     };
     let bare = name.strip_suffix('.').unwrap_or(name);
-    if bare.len() <= 253 && bare.split('.').all(label) {
-        return Ok(());
-    }
-    Err(
-        InputError::at_value(places, path, format!("`{name}` is not a DNS name"))
-            .with_hint("write for instance shop.example"),
-    )
+    bare.len() <= 253 && bare.split('.').all(label)
 }
 
-fn request(http: &HttpRequest, host: &str, path: &str, places: &Places) -> Result<(), InputError> {
-    url(&http.url, host, &format!("{path}.url"), places)?;
-    if http.body.is_some() && http.method == HttpMethod::Get {
-        let message = "a GET has no body";
-        return Err(InputError::at_key(places, &format!("{path}.body"), message)
-            .with_hint("write method: POST beside it"));
-    }
-    if !(100..=599).contains(&http.expect_status) {
-        let message = format!("{} is not an HTTP status (100 to 599)", http.expect_status);
-        return Err(InputError::at_value(
-            places,
-            &format!("{path}.expect.status"),
-            message,
-        ));
-    }
-    Ok(())
-}
-
-/// `http://{HOST}[:PORT]/...`, where HOST is the placeholder of what is probed: a probe of a fixed
-/// host would say nothing about a cell.
-pub(super) fn url(url: &str, host: &str, path: &str, places: &Places) -> Result<(), InputError> {
-    let wrong = |message: String| Err(InputError::at_value(places, path, message));
-    let placeholder = format!("{{{host}}}");
-    let hint = format!("write for instance http://{placeholder}/");
-    let Some(rest) = url.strip_prefix("http://") else {
-        return wrong("the URL does not begin with http://, the only scheme probed so far".into())
-            .map_err(|error| error.with_hint(hint));
-    };
-    if url
-        .chars()
-        .any(|c| c.is_whitespace() || c.is_control() || !c.is_ascii())
-    {
-        return wrong("a URL holds only visible ASCII characters; encode others as %XX".into());
-    }
-    let (authority, tail) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let Some(port) = authority.strip_prefix(&placeholder) else {
-        return wrong(format!("the host of the URL is not {placeholder}"))
-            .map_err(|error| error.with_hint(hint));
-    };
-    let number = port.strip_prefix(':').map(str::parse::<u16>);
-    if !port.is_empty() && !matches!(number, Some(Ok(1..))) {
-        return wrong(format!("`{port}` behind {placeholder} is not a port"));
-    }
-    let unknown = tail.replace("{id}", "").replace(&placeholder, "");
-    match unknown.contains(['{', '}']) {
-        true => wrong("unknown placeholder in the URL".into())
-            .map_err(|error| error.with_valid([placeholder.as_str(), "{id}"])),
-        false => Ok(()),
+fn dns_name(name: &str, path: &str, places: &Places) -> Result<(), InputError> {
+    match is_dns_name(name) {
+        true => Ok(()),
+        false => Err(
+            InputError::at_value(places, path, format!("`{name}` is not a DNS name"))
+                .with_hint("write for instance shop.example"),
+        ),
     }
 }
 

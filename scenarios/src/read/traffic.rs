@@ -6,6 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::asks::{self, At, UrlHost};
 use crate::fleet::{Fleet, Plane};
 use crate::input::InputError;
 use crate::places::Places;
@@ -38,7 +39,7 @@ pub(crate) struct TrafficSpec {
     plane: Plane,
     /// Either this, the URL of a text exposition with `{cell}` for the host, or `prometheus`.
     metrics: Option<String>,
-    prometheus: Option<PrometheusSpec>,
+    prometheus: Option<PrometheusServerSpec>,
     /// Counter of all requests that are judged.
     total: Text<Selector>,
     /// Counter of the bad ones among them.
@@ -60,7 +61,7 @@ pub(crate) struct TrafficSpec {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct PrometheusSpec {
+struct PrometheusServerSpec {
     /// http://ADDRESS:PORT, outside every cloud and cell.
     url: String,
     /// The label whose value is the name of the cell.
@@ -85,7 +86,7 @@ pub(crate) struct GaugeSpec {
     plane: Plane,
     /// Either this or `prometheus`.
     metrics: Option<String>,
-    prometheus: Option<PrometheusSpec>,
+    prometheus: Option<PrometheusServerSpec>,
     /// Of several series the greatest counts.
     gauge: Text<Selector>,
     /// From scrape to scrape: 100ms to 6s; ten are a block, which must be whole seconds and a whole
@@ -107,12 +108,13 @@ pub(super) fn traffic(
 ) -> Result<Traffic, InputError> {
     let path = format!("spec.traffic.{name}");
     free_name(fleet, name, &path, places)?;
-    let source = source(fleet, spec.metrics, spec.prometheus, &path, places)?;
+    let plane = plane(spec.plane, &path, places)?;
+    let source = source(fleet, plane, spec.metrics, spec.prometheus, &path, places)?;
     let every = block(spec.every.0, 1, &path, places)?;
     let strata = strata(fleet, spec.strata, &path, places)?;
     let timeout = spec.timeout.map_or(DEFAULT_TIMEOUT, |timeout| timeout.0);
     Ok(Traffic {
-        plane: plane(spec.plane, &path, places)?,
+        plane,
         source,
         total: spec.total.0,
         bad: spec.bad.0,
@@ -147,9 +149,10 @@ pub(super) fn gauge(
     }
     let timeout = spec.timeout.map_or(DEFAULT_TIMEOUT, |timeout| timeout.0);
     let within = fraction(spec.within, &format!("{path}.within"), places)?;
+    let plane = plane(spec.plane, &path, places)?;
     Ok(Gauge {
-        plane: plane(spec.plane, &path, places)?,
-        source: source(fleet, spec.metrics, spec.prometheus, &path, places)?,
+        plane,
+        source: source(fleet, plane, spec.metrics, spec.prometheus, &path, places)?,
         gauge: spec.gauge.0,
         every,
         timeout: in_time(timeout, every * GAUGE_SCRAPES, &path, places)?,
@@ -182,28 +185,18 @@ fn plane(plane: Plane, path: &str, places: &Places) -> Result<Plane, InputError>
 
 fn source(
     fleet: &Fleet,
+    plane: Plane,
     metrics: Option<String>,
-    prometheus: Option<PrometheusSpec>,
+    prometheus: Option<PrometheusServerSpec>,
     path: &str,
     places: &Places,
 ) -> Result<Source, InputError> {
     match (metrics, prometheus) {
         (Some(url), None) => {
-            let at = format!("{path}.metrics");
-            super::requests::url(&url, "cell", &at, places)?;
-            if url.contains("{id}") {
-                let message = "a scrape has no {id}";
-                return Err(InputError::at_value(places, &at, message));
-            }
-            let bare = fleet
-                .cells
-                .iter()
-                .find(|(_, cell)| cell.addresses.is_empty());
-            if let Some((name, _)) = bare {
-                let message =
-                    format!("cell {name} has no addresses, so {{cell}} means nothing there");
-                return Err(InputError::at_value(places, &at, message)
-                    .with_hint("write addresses: [...] for the cell: what its users connect to"));
+            let at = At::new(fleet, places, plane, path).below("metrics");
+            asks::url(&url, UrlHost::Cell, &[], &at)?;
+            if url.starts_with("https://") {
+                return Err(at.wrong("metrics are scraped over http:// only"));
             }
             Ok(Source::Endpoint(url))
         }
@@ -222,7 +215,7 @@ fn source(
 
 fn prometheus_of(
     fleet: &Fleet,
-    spec: PrometheusSpec,
+    spec: PrometheusServerSpec,
     path: &str,
     places: &Places,
 ) -> Result<Source, InputError> {
@@ -374,7 +367,7 @@ fn coverage(
 }
 
 /// How many more of the answers may be slower than usual; of a probe.
-pub(super) fn slower_within(
+pub(crate) fn slower_within(
     value: Option<Text<Percentage>>,
     path: &str,
     places: &Places,
