@@ -51,8 +51,8 @@ impl Section {
             Section::Volumes | Section::Mounts => &["filesystem"],
             // The kernel gives a device without a queue length one with its first qdisc.
             Section::Links => &["qdisc"],
-            Section::Addresses | Section::Rules | Section::Sysctls => &[],
-            Section::State => return None,
+            Section::Addresses | Section::Rules => &[],
+            Section::Sysctls | Section::State => return None,
         })
     }
 }
@@ -63,6 +63,16 @@ pub struct Inventory(BTreeMap<Section, Vec<String>>);
 
 impl Inventory {
     pub fn take(world: &World) -> Result<Self, String> {
+        let mut all = Self::during(world)?;
+        all.0.insert(Section::Sysctls, network::sysctls()?);
+        all.0
+            .insert(Section::State, files::state(&world.place.state())?);
+        Ok(all)
+    }
+
+    /// Without what need not be as before while an agent works, and without sysctls: a thousand
+    /// files, which no change has business with; [`Self::take`] sees them at the end of every drill.
+    pub fn during(world: &World) -> Result<Self, String> {
         let mut all = BTreeMap::new();
         network::take(&world.devices, &mut all)?;
         all.insert(Section::Processes, processes::take(world)?);
@@ -70,7 +80,6 @@ impl Inventory {
         all.insert(Section::Files, files::tree(&world.place.files())?);
         all.insert(Section::Volumes, files::volumes(world)?);
         all.insert(Section::Mounts, files::mounts()?);
-        all.insert(Section::State, files::state(&world.place.state())?);
         Ok(Self(all))
     }
 
@@ -85,6 +94,7 @@ impl Inventory {
     pub fn of_network(devices: &[&str]) -> Result<Self, String> {
         let mut all = BTreeMap::new();
         network::take(devices, &mut all)?;
+        all.insert(Section::Sysctls, network::sysctls()?);
         Ok(Self(all))
     }
 

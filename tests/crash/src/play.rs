@@ -180,7 +180,7 @@ impl Play {
             let pid = line.split(' ').next().and_then(|word| word.parse().ok());
             pid.is_some_and(|pid| self.world.victims.all.contains(&pid))
         };
-        let mut now = Inventory::take(&self.world)?;
+        let mut now = Inventory::during(&self.world)?;
         now.keep(Section::Processes, victim);
         // Where a living guardian is at home is protection, and no change of the fault's.
         now.keep(Section::Groups, |line| !line.contains("/guardian"));

@@ -1,6 +1,7 @@
 //! The control groups of a scene, with what limits and freezes them.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::world::groups::Groups;
@@ -56,6 +57,7 @@ pub fn take(groups: &Groups) -> Result<Vec<String>, String> {
 
 fn walk(folder: &Path, agents: &str, told: &mut Vec<String>) -> Result<(), String> {
     let shown = folder.display();
+    let begun = told.len();
     told.push(format!("{shown}"));
     // Where agents and this program are, the processes come and go.
     let theirs = folder.file_name().is_some_and(|name| name == agents);
@@ -74,7 +76,14 @@ fn walk(folder: &Path, agents: &str, told: &mut Vec<String>) -> Result<(), Strin
         let frozen = events.lines().find(|line| line.starts_with("frozen"));
         told.push(format!("{shown} is {}", frozen.unwrap_or("unfreezable")));
     }
-    let entries = fs::read_dir(folder).map_err(|cause| format!("{shown}: {cause}"))?;
+    let entries = match fs::read_dir(folder) {
+        // A guardian's group goes with it, also between two looks at it.
+        Err(cause) if cause.kind() == ErrorKind::NotFound => {
+            told.truncate(begun);
+            return Ok(());
+        }
+        entries => entries.map_err(|cause| format!("{shown}: {cause}"))?,
+    };
     for entry in entries.flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             walk(&entry.path(), agents, told)?;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use serde_json::Value;
+
 use super::Section;
 use crate::program;
 
@@ -12,15 +14,23 @@ const UNSTABLE: &[&str] = &["/proc/sys/net/netfilter/nf_conntrack_count"];
 
 /// The devices are those whose classes and filters are asked for.
 pub fn take(devices: &[&str], all: &mut BTreeMap<Section, Vec<String>>) -> Result<(), String> {
-    let ip = |words: &str| lines("ip", words, "");
-    let links = ip("-d -o link")?;
-    let links = links.iter().map(|line| without_qdisc(line)).collect();
-    all.insert(Section::Links, links);
-    all.insert(Section::Addresses, ip("-d -o addr")?);
-    all.insert(Section::Routes, ip("-d -o route show table all")?);
-    let mut rules = ip("-d -o rule")?;
-    rules.extend(ip("-6 -d -o rule")?);
-    all.insert(Section::Rules, rules);
+    // A batch is one program for all questions: starting them takes longer than their answers.
+    let [links, addresses, routes, mut rules] = objects(
+        "-d -j -batch -",
+        ["link", "addr", "route show table all", "rule"],
+    )?;
+    let [rules_of_ipv6] = objects("-6 -d -j -batch -", ["rule"])?;
+    rules.extend(rules_of_ipv6);
+    // A link also tells of its queueing discipline, which has a section of its own, and an address
+    // of its whole link.
+    all.insert(Section::Links, told(links, |name| name != "qdisc"));
+    let own = ["ifname", "addr_info"];
+    all.insert(
+        Section::Addresses,
+        told(addresses, |name| own.contains(&name)),
+    );
+    all.insert(Section::Routes, told(routes, |_| true));
+    all.insert(Section::Rules, told(rules, |_| true));
     let mut asked = "qdisc show\n".to_owned();
     for device in devices {
         for what in ["class show dev", "filter show dev"] {
@@ -37,11 +47,38 @@ pub fn take(devices: &[&str], all: &mut BTreeMap<Section, Vec<String>>) -> Resul
         Section::Nft,
         nested(&lines("nft", "-s -a list ruleset", "")?),
     );
-    let mut sysctls = Vec::new();
-    read_sysctls(Path::new("/proc/sys/net"), &mut sysctls)?;
-    sysctls.sort();
-    all.insert(Section::Sysctls, sysctls);
     Ok(())
+}
+
+/// Those of the network.
+pub fn sysctls() -> Result<Vec<String>, String> {
+    let mut told = Vec::new();
+    read_sysctls(Path::new("/proc/sys/net"), &mut told)?;
+    told.sort();
+    Ok(told)
+}
+
+/// The answers of `ip` to the questions, in its JSON.
+fn objects<const N: usize>(words: &str, asked: [&str; N]) -> Result<[Vec<Value>; N], String> {
+    let answers = lines("ip", words, &(asked.join("\n") + "\n"))?;
+    let read = |line: &String| {
+        serde_json::from_str(line).map_err(|cause| format!("ip {words}: {cause}: {line}"))
+    };
+    let lists = answers.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let count = lists.len();
+    let unlike = |_| format!("ip {words}: {count} answers to {N} questions");
+    lists.try_into().map_err(unlike)
+}
+
+/// A line for each object, with the members that are wanted.
+fn told(objects: Vec<Value>, wanted: impl Fn(&str) -> bool) -> Vec<String> {
+    let line = |mut object: Value| {
+        if let Some(members) = object.as_object_mut() {
+            members.retain(|name, _| wanted(name));
+        }
+        object.to_string()
+    };
+    objects.into_iter().map(line).collect()
 }
 
 fn lines(name: &str, words: &str, input: &str) -> Result<Vec<String>, String> {
@@ -56,17 +93,6 @@ fn lines(name: &str, words: &str, input: &str) -> Result<Vec<String>, String> {
         .lines()
         .map(|line| line.trim_end().to_owned())
         .collect())
-}
-
-/// A link also tells of its queueing discipline, which has a section of its own.
-fn without_qdisc(link: &str) -> String {
-    let words: Vec<&str> = link.split(' ').collect();
-    match words.iter().position(|word| *word == "qdisc") {
-        Some(at) => [&words[..at], &words[(at + 2).min(words.len())..]]
-            .concat()
-            .join(" "),
-        None => link.to_owned(),
-    }
 }
 
 /// What belongs to a line and stands below it, indented, goes behind it.
@@ -160,10 +186,12 @@ mod tests {
 
     #[test]
     fn a_link_is_the_same_with_another_qdisc() {
-        let link = |qdisc: &str| format!("2: up0: <UP> mtu 1500 {qdisc}state UP");
-        assert_eq!(without_qdisc(&link("qdisc tbf ")), link(""));
-        assert_eq!(without_qdisc(&link("")), link(""));
-        assert_eq!(without_qdisc("x qdisc"), "x");
+        let link = |qdisc: &str| {
+            let object = serde_json::json!({ "ifname": "up0", "qdisc": qdisc, "mtu": 1500 });
+            told(vec![object], |name| name != "qdisc")
+        };
+        assert_eq!(link("tbf"), link("noqueue"));
+        assert!(link("tbf")[0].contains("1500"), "{:?}", link("tbf"));
     }
 
     #[test]
