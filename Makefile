@@ -20,7 +20,7 @@ CRASH_OPTIONS := $(if $(SEED),--seed $(SEED)) $(foreach scene,$(SCENE),--scene $
 MISTAKES := journal-after forgets-undo restores-default
 
 .PHONY: help setup setup-apt setup-deny cluster-programs guest-kernel build check lint deny test guest \
-	crash-sample crash crash-mistakes bench-undo lab demo clean
+	crash-sample crash crash-mistakes bench-undo bench-flaws lab demo clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -59,7 +59,8 @@ build: ## Build the release binaries into target/release
 lint:
 	cargo fmt --all --check
 	@# Modules that a macro declares are invisible to cargo fmt.
-	rustfmt --edition 2024 --check scenarios/src/faults/*.rs scenarios/src/asks/*.rs probes/src/askers/*.rs
+	rustfmt --edition 2024 --check scenarios/src/faults/*.rs scenarios/src/asks/*.rs probes/src/askers/*.rs \
+	  lab/src/flaw/*.rs
 	@# The release profile shares build scripts and macros with the build that follows.
 	cargo clippy --release --workspace --all-targets --locked -- -D warnings
 
@@ -77,6 +78,7 @@ test: setup check build ## Install what is missing, run every check and test
 	  $$($(SUDO) tests/lacks.sh)
 	$(SUDO) $(BIN)/crash --sample $(POINTS) --seed 1
 	$(SUDO) $(BIN)/crash conductor --sample 4 --seed 1
+	$(SUDO) $(BIN)/flaws --sample 3 --seed 1
 	$(SUDO) $(BIN)/guest --seed 1
 
 guest: guest-kernel build ## Prove on another kernel, in QEMU: power cut, netem, cgroup v2, OOM, clock jumps
@@ -114,6 +116,9 @@ bench-undo: ## Measure how soon faults end, what arming costs, what an agent hol
 	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER='$(SUDO)' \
 	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER='$(SUDO)' \
 	cargo bench --locked -p cellwall-agent --bench undo -- $(BENCH_OPTIONS)
+
+bench-flaws: build ## Plant every flaw in a lab, break its first cloud, print what was found; BENCH_OPTIONS="--isolated-runs 100"
+	$(SUDO) $(BIN)/flaws $(BENCH_OPTIONS)
 
 lab: cluster-programs build ## Bring up three Kubernetes cells on this machine
 	$(SUDO) $(BIN)/cellwall lab up

@@ -1,125 +1,227 @@
 //! The ways to build a fleet wrong on purpose: real mechanisms by which one breaks its own promise.
 
-use std::net::SocketAddr;
+mod wiring;
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+pub use wiring::{Argument, Spot, Wiring};
 
 use crate::error::{Error, Result};
-use crate::layout::{CellLayout, CloudLayout, Layout};
+use crate::kind::Kind;
+use crate::layout::{CellLayout, CloudLayout};
 
 pub const MANAGED_DB_PORT: u16 = 5432;
-/// One order in this many is lost or doubled by a store with that flaw.
-const STORE_FLAW_EVERY: &str = "10";
-/// The name under which the dependency is declared.
-const ORDERS_DB: &str = "orders-db";
+
+/// Declares each flaw's module and lists them all, in the order in which people read them.
+macro_rules! flaws {
+    ($($name:literal => $module:ident,)*) => {
+        $(mod $module;)*
+
+        const ALL: &[Flaw] = &[
+            $(Flaw { name: $name, mechanism: &$module::Planted },)*
+        ];
+    };
+}
+
+// A further flaw is one line here, one file in flaw/, one section of docs/flaws.md, and one row of
+// tests/flaws/src/table.rs; tests/tests/conventions.rs looks for them.
+flaws! {
+    "shared-config" => shared_config,
+    "shared-resolver" => shared_resolver,
+    "shared-auth" => shared_auth,
+    "shared-rate-limit" => shared_rate_limit,
+    "shared-clock" => shared_clock,
+    "shared-database" => shared_database,
+    "shared-image-source" => shared_image_source,
+    "managed-database" => managed_database,
+    "cross-cell-call" => cross_cell_call,
+    "synchronous-replication" => synchronous_replication,
+    "leader-in-one-cell" => leader_in_one_cell,
+    "slow-coupling" => slow_coupling,
+    "retry-storm" => retry_storm,
+    "recovery-herd" => recovery_herd,
+    "lossy-store" => lossy_store,
+    "duplicating-store" => duplicating_store,
+}
+
+/// What a flaw does to a fleet. Cells are known by their index; the first one is what breaks.
+pub trait Mechanism: Sync {
+    /// What is wrong, in half a sentence.
+    fn about(&self) -> &'static str;
+
+    /// How many cells the fleet must have for the flaw to be one.
+    fn cells_needed(&self) -> usize {
+        2
+    }
+
+    /// The kinds of cell that can have it.
+    fn kinds(&self) -> &'static [Kind] {
+        &[Kind::Plain, Kind::Kubernetes]
+    }
+
+    /// Adds what an honest owner of this fleet would declare in its fleet file.
+    fn declare(&self, _clouds: &[CloudLayout], _cells: &mut [CellLayout]) -> Result<()> {
+        Ok(())
+    }
+
+    /// Changes what the cell with this index is wired to. `own` knows what `declare` has added.
+    fn wire(&self, _cell: usize, _own: &CellLayout, _wiring: &mut Wiring) {}
+
+    /// Arguments of a crowd of users that the flaw needs to show; empty: none.
+    fn crowd(&self) -> &'static [&'static str] {
+        &[]
+    }
+}
 
 /// `--flaw`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Flaw {
-    /// The other cells' shops ask the first cell's pricing
-    SharedConfig,
-    /// All cells' shops resolve at the first cell's resolver
-    SharedResolver,
-    /// The second cell's store is the managed database in the first cell's cloud
-    ManagedDatabase,
-    /// The second cell's store acknowledges orders that it does not keep
-    LossyStore,
-    /// The second cell's store keeps some orders twice
-    DuplicatingStore,
+#[derive(Clone, Copy)]
+pub struct Flaw {
+    name: &'static str,
+    mechanism: &'static dyn Mechanism,
 }
 
 impl Flaw {
-    /// As on the command line.
-    pub fn name(self) -> String {
-        let value = clap::ValueEnum::to_possible_value(&self);
-        value.map_or_else(String::new, |value| value.get_name().to_string())
+    pub fn named(name: &str) -> Option<Flaw> {
+        ALL.iter().find(|flaw| flaw.name == name).copied()
     }
 
-    /// How many cells the fleet must have for the flaw to be one.
-    fn cells_needed(self) -> usize {
-        2
+    /// As on the command line.
+    pub fn name(self) -> &'static str {
+        self.name
+    }
+
+    /// Reads one from the command line, and lists them all in its help.
+    pub fn parser() -> impl TypedValueParser<Value = Flaw> {
+        let known = ALL
+            .iter()
+            .map(|flaw| PossibleValue::new(flaw.name).help(flaw.mechanism.about()));
+        PossibleValuesParser::new(known).try_map(|name: String| Flaw::try_from(name))
+    }
+
+    /// What cannot be built with it, in words.
+    fn check(self, kind: Kind, cells: usize) -> Result<()> {
+        let needed = self.mechanism.cells_needed();
+        if cells < needed {
+            return Err(Error::Layout(format!(
+                "the flaw {self} lies between cells: it needs {needed} of them, and the fleet has \
+                 {cells}"
+            )));
+        }
+        if !self.mechanism.kinds().contains(&kind) {
+            return Err(Error::Layout(format!(
+                "the flaw {self} cannot be built in cells of the kind {kind:?}; leave it out, or \
+                 take another --kind"
+            )));
+        }
+        Ok(())
     }
 }
 
-/// Declares what the flaws make cells depend on; refuses flaws that this fleet cannot have.
-pub fn weaken(clouds: &[CloudLayout], cells: &mut [CellLayout], flaws: &[Flaw]) -> Result<()> {
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl fmt::Debug for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+// By hand, since a derived reader would borrow the name from what it reads.
+impl Serialize for Flaw {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name)
+    }
+}
+
+impl<'de> Deserialize<'de> for Flaw {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Flaw, D::Error> {
+        let name = String::deserialize(from)?;
+        Flaw::try_from(name).map_err(serde::de::Error::custom)
+    }
+}
+
+impl TryFrom<String> for Flaw {
+    type Error = String;
+
+    fn try_from(name: String) -> std::result::Result<Flaw, String> {
+        Flaw::named(&name).ok_or_else(|| format!("`{name}` is no flaw"))
+    }
+}
+
+/// Declares what the flaws make cells depend on; refuses flaws that this fleet cannot have, alone
+/// or together.
+pub fn weaken(
+    kind: Kind,
+    clouds: &[CloudLayout],
+    cells: &mut [CellLayout],
+    flaws: &[Flaw],
+) -> Result<()> {
     for flaw in flaws {
-        if cells.len() < flaw.cells_needed() {
+        flaw.check(kind, cells.len())?;
+        flaw.mechanism.declare(clouds, cells)?;
+    }
+    let crowds: Vec<&str> = flaws
+        .iter()
+        .filter(|flaw| !flaw.mechanism.crowd().is_empty())
+        .map(|flaw| flaw.name)
+        .collect();
+    if crowds.len() > 1 {
+        return Err(Error::Layout(format!(
+            "each of the flaws {} brings a crowd of users that the cells are sized for; name one",
+            crowds.join(", ")
+        )));
+    }
+    for (index, cell) in cells.iter().enumerate() {
+        if let Some(what) = Wiring::with(flaws, index, cell).contested {
             return Err(Error::Layout(format!(
-                "the flaw {} lies between cells: it needs {} of them, and the fleet has {}",
-                flaw.name(),
-                flaw.cells_needed(),
-                cells.len()
+                "two flaws want the {what} of cell `{}` elsewhere; name one of them",
+                cell.name
             )));
         }
-    }
-    if flaws.contains(&Flaw::ManagedDatabase) {
-        let database = managed_database(clouds, cells)?;
-        cells[1].uses.insert(ORDERS_DB.to_string(), database);
     }
     Ok(())
 }
 
-/// The host without an agent in the first cell's cloud.
-fn managed_database(clouds: &[CloudLayout], cells: &[CellLayout]) -> Result<SocketAddr> {
-    let cloud = clouds.iter().find(|cloud| cloud.name == cells[0].cloud);
-    let address = cloud.and_then(|cloud| cloud.managed_db.first());
-    let missing = || Error::Layout(format!("cloud `{}` has no database", cells[0].cloud));
-    Ok(SocketAddr::new(
-        *address.ok_or_else(missing)?,
-        MANAGED_DB_PORT,
-    ))
+/// Arguments of the crowd that one of the flaws brings.
+pub fn crowd(flaws: &[Flaw]) -> Option<&'static [&'static str]> {
+    let mut all = flaws.iter().map(|flaw| flaw.mechanism.crowd());
+    all.find(|arguments| !arguments.is_empty())
 }
 
-/// What one cell of a lab is wired to because of the flaws.
-pub struct Wiring<'a> {
-    layout: &'a Layout,
-    cell: usize,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl<'a> Wiring<'a> {
-    pub fn of(layout: &'a Layout, cell: usize) -> Wiring<'a> {
-        Wiring { layout, cell }
-    }
-
-    fn flawed(&self, flaw: Flaw) -> bool {
-        self.layout.flaws.contains(&flaw)
-    }
-
-    /// The cell whose pricing this cell's fronts ask.
-    pub fn pricing_cell(&self) -> &'a CellLayout {
-        match self.flawed(Flaw::SharedConfig) {
-            true => &self.layout.cells[0],
-            false => &self.layout.cells[self.cell],
+    #[test]
+    fn a_flaw_is_written_as_its_name_and_no_other_word_is_read() {
+        for flaw in ALL {
+            let text = serde_json::to_string(flaw).unwrap();
+            assert_eq!(text, format!("\"{}\"", flaw.name));
+            let read: Flaw = serde_json::from_str(&text).unwrap();
+            assert_eq!(read.name, flaw.name);
         }
+        assert!(serde_json::from_str::<Flaw>("\"no-such-flaw\"").is_err());
     }
 
-    /// The other cell whose resolver this cell's fronts ask, if it is not their own.
-    pub fn foreign_resolver(&self) -> Option<&'a CellLayout> {
-        let foreign = self.cell > 0 && self.flawed(Flaw::SharedResolver);
-        foreign.then(|| &self.layout.cells[0])
-    }
-
-    /// The database that this cell's fronts take for their store.
-    pub fn foreign_store(&self) -> Option<SocketAddr> {
-        // A user's fleet file may declare this name, too; only the flaw wires it.
-        let wired = self.cell == 1 && self.flawed(Flaw::ManagedDatabase);
-        let declared = self.layout.cells[self.cell].uses.get(ORDERS_DB).copied();
-        declared.filter(|_| wired)
-    }
-
-    /// Arguments of this cell's store.
-    pub fn store_arguments(&self) -> Vec<String> {
-        let flags = [
-            (Flaw::LossyStore, "--lossy"),
-            (Flaw::DuplicatingStore, "--duplicate"),
-        ];
-        let wired = flags
-            .iter()
-            .filter(|(flaw, _)| self.cell == 1 && self.flawed(*flaw));
-        wired
-            .flat_map(|(_, flag)| [flag.to_string(), STORE_FLAW_EVERY.to_string()])
-            .collect()
+    #[test]
+    fn every_flaw_changes_something() {
+        for flaw in ALL {
+            let cells = crate::description::Description::default_fleet(3);
+            let place = crate::kind::Place {
+                directory: crate::state::LabDirectory("/nowhere".into()),
+                programs: "/bin".into(),
+            };
+            let lay_out = |flaws: &[Flaw]| {
+                let layout = crate::layout::Layout::new("a", Kind::Plain, flaws, &cells, &place);
+                format!("{:?}", layout.unwrap().services)
+            };
+            assert_ne!(lay_out(&[*flaw]), lay_out(&[]), "{flaw}");
+        }
     }
 }

@@ -149,6 +149,18 @@ pub fn services(clouds: &[CloudLayout], cells: &[CellLayout], place: &Place) -> 
     all
 }
 
+/// Many users of all cells, where the region's users stand.
+pub fn crowd(cells: &[CellLayout], arguments: &[&str], place: &Place) -> Service {
+    let mut all: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+    for address in cells.iter().filter_map(|cell| cell.addresses.first()) {
+        all.extend([
+            "--cell".to_string(),
+            SocketAddr::new(*address, 80).to_string(),
+        ]);
+    }
+    shop(USERS, "crowd", all, place)
+}
+
 /// A part of the sample shop on a host.
 pub fn shop(namespace: &str, part: &str, arguments: Vec<String>, place: &Place) -> Service {
     Service {

@@ -134,7 +134,7 @@ struct UpOptions {
     #[arg(long, value_name = "FILE")]
     fleet: Option<PathBuf>,
     /// Build the fleet wrong on purpose; repeat for several
-    #[arg(long = "flaw", value_enum, value_name = "NAME")]
+    #[arg(long = "flaw", value_parser = Flaw::parser(), value_name = "NAME")]
     flaws: Vec<Flaw>,
     /// Write what is up as JSON to this file; `-` is standard output
     #[arg(long, value_name = "FILE")]

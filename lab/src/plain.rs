@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::flaw::Wiring;
+use crate::flaw::{Argument, Spot, Wiring};
 use crate::internet::{self, listen, shop};
 use crate::kind::{CellKind, Place};
 use crate::layout::{Ask, CellLayout, Check, Layout, NodeLayout, Service};
@@ -13,7 +13,10 @@ const BALANCER_PORT: u16 = 80;
 const FRONT_PORT: u16 = 8080;
 const PRICING_PORT: u16 = 8081;
 const STORE_PORT: u16 = 8082;
+const SHARED_PORT: u16 = 8083;
 const DNS_PORT: u16 = 53;
+
+const FRONTS: [&str; 2] = ["front-1", "front-2"];
 
 /// See the module.
 pub struct Plain;
@@ -36,14 +39,18 @@ impl CellKind for Plain {
 
     fn services(&self, layout: &Layout, cell: usize, place: &Place) -> Result<Vec<Service>> {
         let own = &layout.cells[cell];
+        let wiring = Wiring::of(layout, cell);
         let mut all = vec![
             balancer(own, place)?,
             pricing(own, place)?,
-            store(layout, cell, place)?,
+            store(layout, cell, &wiring, place)?,
             resolver(layout, cell, place)?,
         ];
-        for name in ["front-1", "front-2"] {
-            all.push(front(layout, cell, name, place)?);
+        for turn in 0..FRONTS.len() {
+            all.push(front(layout, cell, &wiring, turn, place)?);
+        }
+        if wiring.serves_all {
+            all.push(shared(own, place)?);
         }
         all.extend(
             own.nodes
@@ -97,7 +104,7 @@ fn pair(flag: &str, value: impl ToString) -> [String; 2] {
 fn balancer(cell: &CellLayout, place: &Place) -> Result<Service> {
     let own = node(cell, "balancer")?;
     let mut arguments = listen(&own.public, BALANCER_PORT);
-    for name in ["front-1", "front-2"] {
+    for name in FRONTS {
         let backend = SocketAddr::new(node(cell, name)?.inside[0], FRONT_PORT);
         arguments.extend(pair("--backend", backend));
     }
@@ -110,12 +117,54 @@ fn pricing(cell: &CellLayout, place: &Place) -> Result<Service> {
     Ok(shop(&own.namespace, "pricing", arguments, place))
 }
 
-fn store(layout: &Layout, cell: usize, place: &Place) -> Result<Service> {
+/// Where a spot is, seen from a cell.
+fn address(layout: &Layout, from: usize, spot: Spot) -> Result<SocketAddr> {
+    let (cell, name, port) = match spot {
+        Spot::Host(host) => return Ok(host),
+        Spot::Pricing(cell) => (cell, "pricing", PRICING_PORT),
+        Spot::Store(cell) => (cell, "store", STORE_PORT),
+        Spot::Shared(cell) => (cell, "pricing", SHARED_PORT),
+    };
+    let node = node(&layout.cells[cell], name)?;
+    let side = if cell == from {
+        &node.inside
+    } else {
+        &node.public
+    };
+    Ok(SocketAddr::new(side[0], port))
+}
+
+/// Command-line words of a part of a cell; `turn` is the number of a front.
+fn words(layout: &Layout, cell: usize, all: &[Argument], turn: usize) -> Result<Vec<String>> {
+    let word = |argument: &Argument| match argument {
+        Argument::Word(word) => Ok(word.clone()),
+        Argument::Spot(before, spot) => Ok(format!("{before}{}", address(layout, cell, *spot)?)),
+        Argument::Turn(whole) => {
+            let ms = whole.as_millis() as usize * turn / FRONTS.len();
+            Ok(ms.to_string())
+        }
+    };
+    all.iter().map(word).collect()
+}
+
+/// What one cell serves to all, beside its pricing.
+fn shared(cell: &CellLayout, place: &Place) -> Result<Service> {
+    let own = node(cell, "pricing")?;
+    let arguments = listen(&both_sides(own), SHARED_PORT);
+    Ok(shop(&own.namespace, "shared", arguments, place))
+}
+
+fn store(layout: &Layout, cell: usize, wiring: &Wiring, place: &Place) -> Result<Service> {
     let own = node(&layout.cells[cell], "store")?;
-    let mut arguments = listen(&own.inside, STORE_PORT);
+    // Only a flaw wires another cell to it.
+    let sides = match layout.flaws.is_empty() {
+        true => own.inside.clone(),
+        false => both_sides(own),
+    };
+    let mut arguments = listen(&sides, STORE_PORT);
     let data = place.directory.node(&own.namespace).join("orders");
     arguments.extend(pair("--data", data.display()));
-    arguments.extend(Wiring::of(layout, cell).store_arguments());
+    arguments.extend(words(layout, cell, &wiring.store_arguments, 0)?);
     Ok(shop(&own.namespace, "store", arguments, place))
 }
 
@@ -144,22 +193,24 @@ fn resolver(layout: &Layout, cell: usize, place: &Place) -> Result<Service> {
     Ok(shop(&own.namespace, "resolver", arguments, place))
 }
 
-fn front(layout: &Layout, cell: usize, name: &str, place: &Place) -> Result<Service> {
-    let own_cell = &layout.cells[cell];
-    let own = node(own_cell, name)?;
-    let wiring = Wiring::of(layout, cell);
-    let resolver = match wiring.foreign_resolver() {
-        Some(other) => node(other, "resolver")?.public[0],
-        None => node(own_cell, "resolver")?.inside[0],
+fn front(
+    layout: &Layout,
+    cell: usize,
+    wiring: &Wiring,
+    turn: usize,
+    place: &Place,
+) -> Result<Service> {
+    let own = node(&layout.cells[cell], FRONTS[turn])?;
+    let resolver = node(&layout.cells[wiring.resolver], "resolver")?;
+    let resolver = match wiring.resolver == cell {
+        true => resolver.inside[0],
+        false => resolver.public[0],
     };
-    let store = match wiring.foreign_store() {
-        Some(database) => database,
-        None => SocketAddr::new(node(own_cell, "store")?.inside[0], STORE_PORT),
-    };
+    let pricing = pricing_name(&layout.cells[wiring.pricing]);
     let mut arguments = listen(&own.inside, FRONT_PORT);
-    let pricing = format!("{}:{PRICING_PORT}", pricing_name(wiring.pricing_cell()));
-    arguments.extend(pair("--pricing-host", pricing));
+    arguments.extend(pair("--pricing-host", format!("{pricing}:{PRICING_PORT}")));
     arguments.extend(pair("--resolver", SocketAddr::new(resolver, DNS_PORT)));
-    arguments.extend(pair("--store", store));
+    arguments.extend(pair("--store", address(layout, cell, wiring.store)?));
+    arguments.extend(words(layout, cell, &wiring.front, turn)?);
     Ok(shop(&own.namespace, "front", arguments, place))
 }

@@ -27,20 +27,15 @@ pub struct Running {
 }
 
 /// How long a drill looks, and how small a damage it must be able to see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
-    window: &'static str,
-    rate: &'static str,
+    pub window: &'static str,
+    pub rate: &'static str,
     /// `isolatedWithin`, in place of the library's 2 %.
-    margin: &'static str,
+    pub margin: &'static str,
 }
 
-impl Size {
-    pub const fn new(window: &'static str, rate: &'static str, margin: &'static str) -> Self {
-        size(window, rate, margin)
-    }
-}
-
-const fn size(window: &'static str, rate: &'static str, margin: &'static str) -> Size {
+pub const fn size(window: &'static str, rate: &'static str, margin: &'static str) -> Size {
     Size {
         window,
         rate,
@@ -71,6 +66,14 @@ pub const COARSE_CLUSTERS: Size = size("20s", "20/s", "5%");
 pub fn run(lab: &Lab, scenario: &str, size: &Size) -> Drill {
     let running = start(lab, scenario, size);
     running.finish()
+}
+
+/// The same for who goes on without it.
+///
+/// # Errors
+/// What the drill said if it was refused.
+pub fn try_run(lab: &Lab, scenario: &str, size: &Size) -> Result<Drill, String> {
+    start(lab, scenario, size).end()
 }
 
 /// Starts a drill and returns at once.
@@ -166,7 +169,12 @@ impl Running {
         header.expect("a history begins with its header")
     }
 
-    pub fn finish(mut self) -> Drill {
+    pub fn finish(self) -> Drill {
+        self.end().unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// Waits for the end of a drill, which may have been refused; then what was said is the error.
+    pub fn end(mut self) -> Result<Drill, String> {
         let stdout = self.child.stdout.take();
         let stderr = self.child.stderr.take();
         let status = self.child.wait().expect("the drill ends");
@@ -176,15 +184,15 @@ impl Running {
             Record::Verdict(verdict) => Some(verdict.as_ref().clone()),
             _ => None,
         });
-        let verdict = verdict.unwrap_or_else(|| panic!("no verdict: {status}\n{text}"));
+        let verdict = verdict.ok_or_else(|| format!("no verdict: {status}\n{text}"))?;
         let exit_code = status.code().unwrap_or(-1);
         self.assert_judged_alike(exit_code, &verdict);
-        Drill {
+        Ok(Drill {
             exit_code,
             text,
             verdict,
             records,
-        }
+        })
     }
 }
 

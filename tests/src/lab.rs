@@ -52,8 +52,17 @@ impl Lab {
     }
 
     fn of_kind(kind: &str, name: &str, flaws: &[&str]) -> Self {
+        Self::try_up(kind, name, 3, flaws).unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// A lab of so many cells.
+    ///
+    /// # Errors
+    /// What `lab up` said if it failed; nothing of the lab is left then.
+    pub fn try_up(kind: &str, name: &str, cells: u8, flaws: &[&str]) -> Result<Self, String> {
         let mut command = cellwall();
         command.args(["lab", "up", "--name", name, "--kind", kind]);
+        command.args(["--cells", &cells.to_string()]);
         for flaw in flaws {
             command.args(["--flaw", flaw]);
         }
@@ -61,12 +70,14 @@ impl Lab {
             .stdin(Stdio::null())
             .output()
             .expect("cellwall runs");
-        assert!(output.status.success(), "lab up: {}", words(&output));
+        if !output.status.success() {
+            return Err(format!("lab up: {}", words(&output)));
+        }
         let status = status(name).expect("a lab that came up is listed");
-        Self {
+        Ok(Self {
             name: name.to_string(),
             status,
-        }
+        })
     }
 
     /// The present state, because agents that die get new pids.

@@ -168,6 +168,7 @@ fn only_the_kernel_module_alters_the_machine() {
         "ctl/src",
         "tests/src",
         "tests/crash/src",
+        "tests/flaws/src",
         "lab/shop/src",
     ] {
         assert_none(
@@ -234,6 +235,31 @@ fn every_kind_of_probe_has_its_files_cases_and_section() {
             page.contains(&heading),
             "docs/probes.md says nothing of {kind}"
         );
+    }
+}
+
+#[test]
+fn every_flaw_has_its_file_page_and_row() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).expect(path);
+    let registered = read("lab/src/flaw.rs");
+    let flaws: Vec<(&str, &str)> = registered
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix('"')?.split_once("\" => "))
+        .map(|(name, module)| (name, module.trim_end_matches(',')))
+        .collect();
+    assert!(flaws.len() > 12, "{flaws:?}");
+    let files = sources("lab/src/flaw");
+    // The one file beside the flaws' own is the wiring.
+    assert_eq!(files.len(), flaws.len() + 1, "files that are no flaw");
+    let (pages, rows) = (read("docs/flaws.md"), read("tests/flaws/src/table.rs"));
+    for (name, module) in flaws {
+        assert_eq!(module, name.replace('-', "_"), "{name}");
+        let file = root().join(format!("lab/src/flaw/{module}.rs"));
+        assert!(file.is_file(), "{name}: {} is missing", file.display());
+        let page = format!("\n## {name}\n");
+        assert!(pages.contains(&page), "{name}: no section of docs/flaws.md");
+        let row = format!("\"{name}\",");
+        assert!(rows.contains(&row), "{name}: no row of the bench");
     }
 }
 

@@ -5,14 +5,18 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hyper::body::{Body, Incoming};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Body, Bytes, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 /// Idle connections kept per address.
 const IDLE: usize = 16;
+
+/// Bytes of an answer that a [`Caller`] reads.
+const ANSWER_LIMIT: usize = 64 * 1024;
 
 /// Why there is no response.
 #[derive(Debug, thiserror::Error)]
@@ -140,5 +144,52 @@ where
                 senders.push(sender);
             }
         });
+    }
+}
+
+/// Asks one server, each time within the same limit of time; whatever is no success is an error.
+pub struct Caller {
+    pub to: SocketAddr,
+    limit: Duration,
+    pool: Arc<Pool<Full<Bytes>>>,
+}
+
+impl Caller {
+    pub fn new(to: SocketAddr, limit: Duration) -> Self {
+        let pool = Pool::new(limit);
+        Self { to, limit, pool }
+    }
+
+    pub async fn get(&self, path: &str) -> Result<Bytes, String> {
+        self.ask(Method::GET, path, Bytes::new()).await
+    }
+
+    pub async fn post(&self, path: &str, body: Bytes) -> Result<Bytes, String> {
+        self.ask(Method::POST, path, body).await
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, String> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, self.to.to_string())
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .map_err(|error| error.to_string())?;
+        let asked = async {
+            let response = self.pool.send(self.to, request).await;
+            let response = response.map_err(|error| error.to_string())?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), ANSWER_LIMIT);
+            let body = body.collect().await.map_err(|error| error.to_string())?;
+            match status.is_success() {
+                true => Ok(body.to_bytes()),
+                false => Err(format!("{} answered {status}", self.to)),
+            }
+        };
+        match tokio::time::timeout(self.limit, asked).await {
+            Ok(answer) => answer,
+            Err(_) => Err(format!("{} did not answer in time", self.to)),
+        }
     }
 }

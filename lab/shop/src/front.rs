@@ -19,10 +19,14 @@ use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
 use crate::ShopError;
+use crate::capacity;
 use crate::client::Pool;
+use crate::detour::{self, Detour};
 use crate::listen;
 use crate::metrics::{self, Metrics};
+use crate::needs;
 use crate::pricing::Price;
+use crate::release::{self, Life};
 use crate::resolve::{self, ResolveError};
 
 /// All of a request's waiting together; the balancer gives up after 900 ms, users after 1 s.
@@ -45,6 +49,14 @@ pub struct Options {
     /// The order store; a name is resolved anew for every order
     #[arg(long, value_name = "IP:PORT|NAME:PORT")]
     store: Place,
+    #[command(flatten)]
+    detour: detour::Options,
+    #[command(flatten)]
+    needs: needs::Options,
+    #[command(flatten)]
+    capacity: capacity::Options,
+    #[command(flatten)]
+    release: release::Options,
 }
 
 /// Where another part is: at an address, or wherever its name says.
@@ -92,6 +104,7 @@ struct Front {
     pricing: Host,
     resolver: SocketAddr,
     store: Place,
+    detour: Detour,
     pool: Arc<Pool<Full<Bytes>>>,
 }
 
@@ -128,20 +141,20 @@ impl IntoResponse for Failure {
 }
 
 pub async fn run(options: Options) -> Result<(), ShopError> {
+    let life = Arc::new(Life::begin(&options.release).await);
+    let (shown, healthy) = (Arc::clone(&life), Arc::clone(&life));
     let front = Arc::new(Front {
         pricing: options.pricing_host,
         resolver: options.resolver,
         store: options.store,
+        detour: Detour::new(options.detour),
         pool: Pool::new(PRICE_TIMEOUT),
     });
     let metrics = Arc::new(Metrics::default());
     let told = Arc::clone(&metrics);
     let router = Router::new()
-        .route(
-            "/",
-            get(|| async { "<!doctype html><title>shop</title><p>open\n" }),
-        )
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/", get(move || async move { shown.page.clone() }))
+        .route("/healthz", get(move || async move { healthy.health() }))
         .route("/checkout", get(checkout))
         .route("/orders", post(place_order))
         .route("/orders/{id}", get(read_order))
@@ -152,7 +165,11 @@ pub async fn run(options: Options) -> Result<(), ShopError> {
             get(|| async move { ([(header::CONTENT_TYPE, metrics::TEXT)], told.text()) }),
         )
         .with_state(front);
-    Ok(listen::serve(&options.listen, router).await?)
+    let router = capacity::limit(needs::guard(router, &options.needs), &options.capacity);
+    tokio::select! {
+        served = listen::serve(&options.listen, router) => Ok(served?),
+        () = life.end() => Ok(()),
+    }
 }
 
 async fn count(State(metrics): State<Arc<Metrics>>, request: Incoming, next: Next) -> Response {
@@ -164,7 +181,10 @@ async fn count(State(metrics): State<Arc<Metrics>>, request: Incoming, next: Nex
 
 async fn checkout(State(front): State<Arc<Front>>) -> Result<Json<Price>, Failure> {
     let deadline = Instant::now() + TOTAL_TIMEOUT;
-    let address = front.resolve(&front.pricing, deadline).await?;
+    let address = match front.detour.next() {
+        Some(elsewhere) => elsewhere,
+        None => front.resolve(&front.pricing, deadline).await?,
+    };
     let asked = front.send("pricing", address, Method::GET, "/price", Bytes::new());
     let limit = deadline.min(Instant::now() + PRICE_TIMEOUT);
     let (status, body) = match timeout_at(limit, asked).await {

@@ -3,18 +3,25 @@
 //! A library with two thin binaries, so that the static one costs a link and no second build.
 
 mod balancer;
+mod capacity;
 mod client;
 mod config_map;
+mod crowd;
+mod detour;
 mod entrypoint;
 mod front;
 mod journal;
 mod listen;
 mod metrics;
 mod names;
+mod needs;
 mod pricing;
 mod reference;
+mod release;
+mod replica;
 mod resolve;
 mod resolver;
+mod shared;
 mod store;
 
 use std::process::ExitCode;
@@ -47,6 +54,10 @@ enum Part {
     Resolver(resolver::Options),
     /// Answer the users of a region with one cell's address at a time
     Entrypoint(entrypoint::Options),
+    /// Serve in one cell what all cells need, in a flawed fleet
+    Shared(shared::Options),
+    /// Be many users of a region
+    Crowd(crowd::Options),
     /// Do nothing until it is ended: what holds the namespaces of a pod
     Pause,
     /// Stand outside every cloud, so that the prober can be judged
@@ -127,6 +138,8 @@ async fn serve(part: Part) -> Result<(), ShopError> {
         Part::Store(options) => store::run(options).await,
         Part::Resolver(options) => resolver::run(options).await,
         Part::Entrypoint(options) => entrypoint::run(options).await,
+        Part::Shared(options) => shared::run(options).await,
+        Part::Crowd(options) => crowd::run(options).await,
         Part::Pause => std::future::pending().await,
         Part::Reference(options) => reference::run(options).await,
     }

@@ -17,6 +17,8 @@ use serde_json::json;
 use crate::ShopError;
 use crate::journal::{Flaws, Journal, Placed};
 use crate::listen;
+use crate::needs;
+use crate::replica;
 
 const ID_LIMIT: usize = 128;
 const BODY_LIMIT: usize = 4096;
@@ -35,6 +37,10 @@ pub struct Options {
     /// Flaw: write every Nth new order twice
     #[arg(long, value_name = "N")]
     duplicate: Option<NonZeroU64>,
+    #[command(flatten)]
+    needs: needs::Options,
+    #[command(flatten)]
+    replica: replica::Options,
 }
 
 #[derive(Deserialize)]
@@ -58,10 +64,13 @@ pub async fn run(options: Options) -> Result<(), ShopError> {
     let journal = Arc::new(Journal::open(&options.data, flaws)?);
     let router = Router::new()
         .route("/orders", post(place))
+        // Another cell's copy of its order: kept like any, and not copied on.
+        .route("/replicas", post(place))
         .route("/orders/{id}", get(read))
         .route("/healthz", get(|| async { "ok\n" }))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .with_state(journal);
+    let router = needs::guard(replica::around(router, &options.replica), &options.needs);
     Ok(listen::serve(&options.listen, router).await?)
 }
 

@@ -63,6 +63,11 @@ impl Networks {
     pub fn store(&self) -> IpAddr {
         crate::address::host(self.services[0], 21)
     }
+
+    /// Of what one cell serves to all, in a flawed fleet.
+    pub fn shared(&self) -> IpAddr {
+        crate::address::host(self.services[0], 22)
+    }
 }
 
 fn part_4(inside: Ipv4Net, third: u8, length: u8) -> IpNet {

@@ -28,13 +28,16 @@ impl Layout {
         for cell in &description.cells {
             cells.push(cell_layout(description, cell, builder)?);
         }
-        flaw::weaken(&clouds, &mut cells, flaws)?;
+        flaw::weaken(kind, &clouds, &mut cells, flaws)?;
+        let mut services = crate::internet::services(&clouds, &cells, place);
+        services
+            .extend(flaw::crowd(flaws).map(|crowd| crate::internet::crowd(&cells, crowd, place)));
         let mut layout = Layout {
             name: name.to_string(),
             kind,
             flaws: flaws.to_vec(),
             segments: segments(description, &clouds, &cells, builder),
-            services: crate::internet::services(&clouds, &cells, place),
+            services,
             checks: crate::internet::checks(&clouds, &cells),
             clouds,
             cells,
@@ -242,6 +245,10 @@ mod tests {
         }
     }
 
+    fn named(flaw: &str) -> Flaw {
+        Flaw::named(flaw).unwrap()
+    }
+
     fn fleet(clouds: &str, cells: &str) -> Result<Layout> {
         Ok(describe(clouds, cells)?.1)
     }
@@ -278,12 +285,12 @@ mod tests {
         let kinds = [Kind::Plain, Kind::Kubernetes];
         for (cells, kind) in (1..=8).flat_map(|cells| kinds.map(|kind| (cells, kind))) {
             let flaws = if cells > 1 {
-                &[Flaw::ManagedDatabase][..]
+                vec![named("managed-database")]
             } else {
-                &[]
+                Vec::new()
             };
             let description = Description::default_fleet(cells);
-            let layout = Layout::new("a", kind, flaws, &description, &place()).unwrap();
+            let layout = Layout::new("a", kind, &flaws, &description, &place()).unwrap();
             let text = crate::fleet_file::text(&layout);
             let fleet = scenarios::read_fleet(&text, "a.yaml").unwrap_or_else(|e| panic!("{e}"));
             assert_eq!(fleet.cells.len(), cells);
@@ -379,13 +386,25 @@ mod tests {
     #[test]
     fn a_flaw_between_cells_needs_two_of_them() {
         let description = Description::default_fleet(1);
-        let made = Layout::new(
-            "a",
-            Kind::Plain,
-            &[Flaw::SharedConfig],
-            &description,
-            &place(),
-        );
+        let flaws = [named("shared-config")];
+        let made = Layout::new("a", Kind::Plain, &flaws, &description, &place());
         assert!(made.unwrap_err().to_string().contains("shared-config"));
+    }
+
+    #[test]
+    fn flaws_that_contradict_each_other_or_the_kind_are_refused() {
+        let description = Description::default_fleet(3);
+        let refused = |kind, flaws: &[&str], wanted: &[&str]| {
+            let flaws: Vec<Flaw> = flaws.iter().map(|name| named(name)).collect();
+            let made = Layout::new("a", kind, &flaws, &description, &place());
+            let text = made.unwrap_err().to_string();
+            assert!(wanted.iter().all(|word| text.contains(word)), "{text}");
+        };
+        let both = ["shared-database", "managed-database"];
+        refused(Kind::Plain, &both, &["store", "gd-tencent"]);
+        let crowds = ["retry-storm", "recovery-herd"];
+        refused(Kind::Plain, &crowds, &crowds);
+        let source = ["shared-image-source"];
+        refused(Kind::Kubernetes, &source, &source);
     }
 }

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use proof::binary;
-use proof::drill::{self, Size, library, start_text};
+use proof::drill::{self, Size, library, size, start_text};
 use proof::lab::Lab;
 use proof::traffic::until;
 use scenarios::history::Record;
@@ -18,7 +18,7 @@ const OPERATOR: &str = "operator";
 const SERVER: &str = "127.0.0.1:9090";
 
 /// 24 s are twelve blocks of the shops' counters, and enough for 5 %.
-const TRAFFIC: Size = Size::new("24s", "30/s", "5%");
+const TRAFFIC: Size = size("24s", "30/s", "5%");
 
 fn traffic(judged: &str) -> String {
     format!(

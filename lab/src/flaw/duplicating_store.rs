@@ -1,0 +1,22 @@
+//! A store keeps some orders twice.
+
+use super::wiring::word;
+use super::{Mechanism, Wiring};
+use crate::layout::CellLayout;
+
+pub struct Planted;
+
+impl Mechanism for Planted {
+    fn about(&self) -> &'static str {
+        "The second cell's store keeps some orders twice"
+    }
+
+    /// One order in ten.
+    fn wire(&self, cell: usize, _own: &CellLayout, wiring: &mut Wiring) {
+        if cell == 1 {
+            wiring
+                .store_arguments
+                .extend(["--duplicate", "10"].map(word));
+        }
+    }
+}
