@@ -85,29 +85,8 @@ async fn demo(stage: &Stage, flaw: Option<&str>) -> Result<Report, Failure> {
             code: code_of(status),
         });
     }
-    let own = std::env::current_exe().map_err(|error| Failure::LabBinary {
-        binary: PathBuf::from("cellwall"),
-        error,
-    });
     let json = folder.path().join("report.json");
-    let drill = match own {
-        Ok(own) => {
-            let json = json.display().to_string();
-            let run = [
-                "run",
-                SCENARIO,
-                "--window",
-                stage.window,
-                "--rate",
-                stage.rate,
-                "--lab",
-                LAB,
-            ];
-            let run = [&run[..], &["--json", &json]].concat();
-            step(&own, &run, &mut signals).await
-        }
-        Err(failure) => Err(failure),
-    };
+    let drill = drill(stage, &json, &mut signals).await;
     let (down, down_seconds) = step(&lab, &["down", "--name", LAB], &mut signals).await?;
     let (status, drill_seconds) = drill?;
     if !down.success() {
@@ -129,6 +108,25 @@ async fn demo(stage: &Stage, flaw: Option<&str>) -> Result<Report, Failure> {
         down_seconds,
         drill,
     })
+}
+
+async fn drill(
+    stage: &Stage,
+    json: &Path,
+    signals: &mut Signals,
+) -> Result<(ExitStatus, f64), Failure> {
+    let own = std::env::current_exe().map_err(|error| Failure::LabBinary {
+        binary: PathBuf::from("cellwall"),
+        error,
+    })?;
+    let json = json.display().to_string();
+    let sizes = ["--window", stage.window, "--rate", stage.rate];
+    let run = [
+        &["run", SCENARIO, "--lab", LAB, "--json", &json],
+        &sizes[..],
+    ]
+    .concat();
+    step(&own, &run, signals).await
 }
 
 /// Under sudo the drill runs as the caller, who must be able to write its report here.
