@@ -29,6 +29,9 @@ pub use firewall::Directions;
 
 /// Everything of ours in the kernel has a name that begins so.
 pub const OURS: &str = "cellwall_";
+/// What to do about an undo that belongs where this process cannot see.
+const IN_ITS_MOUNT_NAMESPACE: &str =
+    "run `cellwall-agent revert --all` in that mount namespace (nsenter --mount --pid)";
 
 /// What changes work with.
 pub struct Hands {

@@ -299,8 +299,8 @@ fn make_directory(directory: &Path) -> Result<(), Error> {
     }
 }
 
-/// Whoever can put files there can take an undo away, or have the agent walk one of his own; where a bit of
-/// `unless` is set, he cannot.
+/// Whoever can put files there can take an undo away, or have the agent walk one of his own. Where a bit of
+/// `unless` is set, only the folder's owner can.
 fn refuse_exposed(directory: &Path, unless: u32) -> Result<(), Error> {
     let seen = directory.metadata().map_err(|cause| Error::File {
         what: "look at",
@@ -308,13 +308,12 @@ fn refuse_exposed(directory: &Path, unless: u32) -> Result<(), Error> {
         cause,
     })?;
     let (mode, owner) = (seen.mode() & 0o7777, seen.uid());
-    if mode & unless != 0 {
-        return Ok(());
-    }
-    let why = match (mode & OTHERS_WRITE, owner) {
-        (0, owner) if owner == rustix::process::geteuid().as_raw() => return Ok(()),
-        (0, owner) => format!("it belongs to user {owner}"),
-        _ => format!("its mode is {mode:04o}"),
+    let own = [0, rustix::process::geteuid().as_raw()].contains(&owner);
+    let others_write = mode & OTHERS_WRITE != 0 && mode & unless == 0;
+    let why = match (own, others_write) {
+        (true, false) => return Ok(()),
+        (false, _) => format!("it belongs to user {owner}"),
+        (true, true) => format!("its mode is {mode:04o}"),
     };
     let path = directory.to_owned();
     Err(Error::Exposed { path, why })

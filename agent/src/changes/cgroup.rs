@@ -78,7 +78,7 @@ impl Reversible for CgroupLimit {
             why,
         };
         let group = &undo.group;
-        if !group.is_there() {
+        if group.is_gone() {
             return Err(not_applied("the group is gone since arm".to_owned()));
         }
         for setting in &undo.settings {
@@ -126,7 +126,7 @@ impl Reversible for CgroupLimit {
                     )
                 })),
                 // Whatever was limited ended with the group.
-                Err(_) if !undo.group.is_there() => return Ok(drifted),
+                Err(_) if undo.group.is_gone() => return Ok(drifted),
                 Err(cause) => {
                     failed.get_or_insert_with(|| Error::Back {
                         what: format!("write {} back to {}", setting.captured, path.display()),
@@ -150,7 +150,7 @@ impl Reversible for CgroupLimit {
 
     fn lapsed(undo: &Undo) -> Vec<String> {
         let path = undo.group.path().display();
-        if !undo.group.is_there() {
+        if undo.group.is_gone() {
             return vec![format!("{path} was removed early, and the limit with it")];
         }
         let early = |setting: &&Setting| {

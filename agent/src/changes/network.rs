@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::{Error, Hands};
 use crate::kernel::namespaces::{Namespace, NamespaceId};
 use crate::kernel::netlink::{self, Socket};
+use crate::kernel::procfs;
 
 const NEXT: &str = "run `cellwall-agent revert --all` in that namespace (nsenter --net)";
 
@@ -48,12 +49,16 @@ pub fn elsewhere(
 /// Whoever holds the namespace: a process, one of its threads, or a mount (`ip netns`).
 fn holder(wanted: u64) -> io::Result<Option<PathBuf>> {
     let mut places = mounts(&std::fs::read_to_string("/proc/thread-self/mountinfo")?);
-    places.extend(threads()?);
+    for (process, thread) in procfs::all_threads()? {
+        places.push(format!("/proc/{process}/task/{thread}/ns/net").into());
+    }
     let mut known = BTreeMap::<NamespaceId, Option<u64>>::new();
     for place in places {
-        // A thread that has ended.
-        let Ok(namespace) = Namespace::open(&place) else {
-            continue;
+        let namespace = match Namespace::open(&place) {
+            Ok(namespace) => namespace,
+            // A thread that has ended, or that this agent may not look at.
+            Err(cause) if cannot_hold(&cause) => continue,
+            Err(cause) => return Err(cause),
         };
         let cookie = match known.get(&namespace.id) {
             Some(cookie) => *cookie,
@@ -82,24 +87,9 @@ fn mounts(mountinfo: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-fn threads() -> io::Result<Vec<PathBuf>> {
-    let numbers = |folder: &Path| -> io::Result<Vec<PathBuf>> {
-        let entries = std::fs::read_dir(folder)?;
-        let is_number = |path: &PathBuf| {
-            let name = path.file_name().and_then(|name| name.to_str());
-            name.is_some_and(|name| name.parse::<u32>().is_ok())
-        };
-        Ok(entries
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(is_number)
-            .collect())
-    };
-    let processes = numbers(Path::new("/proc"))?;
-    // A process that has ended has no threads.
-    let threads = processes
-        .iter()
-        .flat_map(|process| numbers(&process.join("task")).unwrap_or_default());
-    Ok(threads.map(|thread| thread.join("ns/net")).collect())
+/// Every other error, such as no descriptors left, tells nothing of who holds a namespace.
+fn cannot_hold(cause: &io::Error) -> bool {
+    procfs::is_gone(cause) || cause.kind() == io::ErrorKind::PermissionDenied
 }
 
 #[cfg(test)]

@@ -136,10 +136,13 @@ impl Reversible for ProcessChange {
         match undo {
             Undo::Stopped(processes) => processes
                 .iter()
-                .filter(|process| !stands_still(**process))
+                .filter(|process| stands_still(**process).is_ok_and(|stands| !stands))
                 .map(|process| format!("process {} has ended or went on early", process.pid))
                 .collect(),
-            Undo::Frozen(freezer) if !freezer.is_frozen_by_itself().unwrap_or(false) => {
+            Undo::Frozen(freezer)
+                if freezer.group().is_gone()
+                    || freezer.is_frozen_by_itself().is_ok_and(|frozen| !frozen) =>
+            {
                 let path = freezer.path().display();
                 vec![format!("{path} was removed or thawed early")]
             }
@@ -157,7 +160,7 @@ fn changed_since_arm(undo: &Undo) -> io::Result<Option<String>> {
             for process in processes {
                 if ProcessHandle::pinned(*process)?.is_some() {
                     alive += 1;
-                    if procfs::stop_is_pending(process.pid)? || stands_still(*process) {
+                    if procfs::stop_is_pending(process.pid)? || stands_still(*process)? {
                         let pid = process.pid;
                         return Ok(Some(format!("process {pid} was stopped since arm")));
                     }
@@ -169,13 +172,13 @@ fn changed_since_arm(undo: &Undo) -> io::Result<Option<String>> {
         Undo::Killed(_) => return Ok(None),
         Undo::Emptied(group) => group,
         Undo::Frozen(freezer) => {
-            if freezer.group().is_there() && freezer.is_frozen()? {
+            if !freezer.group().is_gone() && freezer.is_frozen()? {
                 return Ok(Some("the group was frozen since arm".to_owned()));
             }
             freezer.group()
         }
     };
-    if !group.is_there() {
+    if group.is_gone() {
         return Ok(Some("the group is gone since arm".to_owned()));
     }
     Ok(group.members()?.into_iter().find_map(never))
@@ -191,10 +194,17 @@ fn stop(process: Pinned, permit: &Permit) -> io::Result<()> {
 
 fn go_on(process: Pinned, permit: &Permit) -> io::Result<()> {
     let Some(handle) = ProcessHandle::pinned(process)? else {
-        return Ok(());
+        // Numbers mean nothing outside of the namespace that gave them.
+        return match procfs::seen_from_above(process)? {
+            None => Ok(()),
+            Some(pid) => Err(io::Error::other(format!(
+                "it is process {pid} here: the change was made in its PID namespace, and must be \
+                 undone there (nsenter --target {pid} --pid --mount cellwall-agent revert --all)"
+            ))),
+        };
     };
     // In this order; see `stop_is_pending`.
-    if procfs::stop_is_pending(process.pid)? || stands_still(process) {
+    if procfs::stop_is_pending(process.pid)? || stands_still(process)? {
         handle.go_on(permit)?;
         until(|| {
             let pending = procfs::stop_is_pending(process.pid)?;
@@ -289,12 +299,13 @@ fn pin_one(pid: u32, act: ProcessAct) -> Result<Pinned, String> {
 }
 
 /// Whether this very process is there and one of its threads is stopped.
-fn stands_still(process: Pinned) -> bool {
-    let same = procfs::stat(process.pid).is_ok_and(|stat| {
-        stat.is_some_and(|stat| stat.started == process.started && !stat.is_dead())
-    });
-    let threads = procfs::threads(process.pid).unwrap_or_default();
-    same && threads.iter().any(procfs::Stat::is_stopped)
+fn stands_still(process: Pinned) -> io::Result<bool> {
+    let same = procfs::stat(process.pid)?.filter(|stat| stat.started == process.started);
+    if same.is_none_or(|stat| stat.is_dead()) {
+        return Ok(false);
+    }
+    let threads = procfs::threads(process.pid)?;
+    Ok(threads.iter().any(procfs::Stat::is_stopped))
 }
 
 /// Whether every thread is stopped, or none is; a process that has ended satisfies both.

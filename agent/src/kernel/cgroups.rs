@@ -39,9 +39,16 @@ impl Folder {
         &self.path
     }
 
-    /// Whether the group is still there, and still the same.
-    pub fn is_there(&self) -> bool {
-        self.handle().is_ok()
+    /// Whether the group was removed, or another has its name. Only what the kernel says counts: who
+    /// has no descriptors left, may not look, or does not see its hierarchy has not seen that it is
+    /// gone.
+    pub fn is_gone(&self) -> bool {
+        let another = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
+        let told = self.handle().err();
+        let gone = told.is_some_and(|cause| another.contains(&cause.kind()));
+        let mut above = self.path.ancestors().skip(1);
+        let nearest = above.find_map(|path| path.symlink_metadata().ok());
+        gone && nearest.is_some_and(|nearest| nearest.dev() == self.device)
     }
 
     /// The group itself, so that nothing is read or written in one that has taken its name.
@@ -89,17 +96,27 @@ impl Folder {
         while let Some(folder) = open.pop() {
             let procs = match std::fs::read_to_string(folder.join("cgroup.procs")) {
                 Ok(procs) => procs,
-                // A group below that was removed meanwhile.
-                Err(_) if folder != root.0 => continue,
+                Err(cause) if folder != root.0 && was_removed(&cause) => continue,
                 Err(cause) => return Err(cause),
             };
             pids.extend(procs.lines().filter_map(|line| line.parse::<u32>().ok()));
-            let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
-            let folders = entries.filter(|e| e.file_type().is_ok_and(|kind| kind.is_dir()));
+            let entries = match std::fs::read_dir(&folder) {
+                Err(cause) if folder != root.0 && was_removed(&cause) => continue,
+                entries => entries?.collect::<io::Result<Vec<_>>>()?,
+            };
+            let folders = entries
+                .into_iter()
+                .filter(|e| e.file_type().is_ok_and(|kind| kind.is_dir()));
             open.extend(folders.map(|entry| entry.path()));
         }
         Ok(pids)
     }
+}
+
+/// What a group gives that was removed after it was seen: ENOENT, and ENODEV by its open files.
+fn was_removed(cause: &io::Error) -> bool {
+    cause.kind() == io::ErrorKind::NotFound
+        || cause.raw_os_error() == Some(nix::errno::Errno::ENODEV as i32)
 }
 
 #[cfg(test)]
@@ -116,11 +133,11 @@ mod tests {
         };
         make();
         let folder = Folder::open(&path).unwrap();
-        assert!(folder.is_there() && folder.members().unwrap().is_empty());
+        assert!(!folder.is_gone() && folder.members().unwrap().is_empty());
         std::fs::rename(&path, root.path().join("old")).unwrap();
-        assert!(!folder.is_there());
+        assert!(folder.is_gone());
         make();
-        assert!(!folder.is_there(), "another inode");
+        assert!(folder.is_gone(), "another inode");
         assert!(Folder::open(root.path()).is_err(), "no control group");
     }
 }

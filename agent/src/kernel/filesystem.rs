@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::files::{self, Room};
 use crate::journal::Permit;
 
-pub use table::{Line, claimed, elsewhere, lines, lower};
+pub use table::{Line, claimed, elsewhere, lines, lower, superblock};
 
 /// `FIFREEZE` and `FITHAW` of linux/fs.h; the kernel does not look at their argument.
 const FREEZE: u32 = opcode::read_write::<c_int>(b'X', 119);

@@ -62,7 +62,7 @@ fn read_stat(path: &str) -> io::Result<Option<Stat>> {
 }
 
 /// A process that ends while it is looked at gives ENOENT or ESRCH.
-fn is_gone(cause: &io::Error) -> bool {
+pub fn is_gone(cause: &io::Error) -> bool {
     cause.kind() == io::ErrorKind::NotFound
         || cause.raw_os_error() == Some(nix::errno::Errno::ESRCH as i32)
 }
@@ -76,7 +76,11 @@ pub fn threads(pid: u32) -> io::Result<Vec<Stat>> {
         Err(cause) => return Err(cause),
     };
     let mut all = Vec::new();
-    for entry in entries.flatten() {
+    for entry in entries {
+        let entry = match entry {
+            Err(cause) if is_gone(&cause) => return Ok(Vec::new()),
+            entry => entry?,
+        };
         let path = entry.path().join("stat");
         all.extend(read_stat(&path.display().to_string())?);
     }
@@ -103,6 +107,22 @@ pub fn stop_is_pending(pid: u32) -> io::Result<bool> {
     Ok(mask >> (rustix::process::Signal::STOP.as_raw() - 1) & 1 == 1)
 }
 
+/// The process that has this number in a PID namespace below, and another one here.
+pub fn seen_from_above(process: Pinned) -> io::Result<Option<u32>> {
+    for pid in pids()? {
+        let Some(numbers) = status(pid, "NSpid:")? else {
+            continue;
+        };
+        let mut below = numbers.split_ascii_whitespace().skip(1);
+        if below.any(|number| number.parse() == Ok(process.pid))
+            && stat(pid)?.is_some_and(|stat| stat.started == process.started && !stat.is_dead())
+        {
+            return Ok(Some(pid));
+        }
+    }
+    Ok(None)
+}
+
 /// Who traces it (ptrace), if anyone.
 pub fn tracer(pid: u32) -> io::Result<Option<u32>> {
     let tracer = status(pid, "TracerPid:")?.and_then(|pid| pid.parse().ok());
@@ -117,10 +137,30 @@ pub fn process_of_thread(tid: u32) -> io::Result<Option<u32>> {
 
 /// Every process id that there is now.
 pub fn pids() -> io::Result<Vec<u32>> {
-    let names = std::fs::read_dir("/proc")?.flatten();
-    Ok(names
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect())
+    let entries = std::fs::read_dir("/proc")?.collect::<io::Result<Vec<_>>>()?;
+    Ok(entries.iter().filter_map(number_of).collect())
+}
+
+/// Every thread that there is now, with its process: `/proc/PROCESS/task/THREAD`.
+pub fn all_threads() -> io::Result<Vec<(u32, u32)>> {
+    let mut all = Vec::new();
+    for pid in pids()? {
+        let entries = match std::fs::read_dir(format!("/proc/{pid}/task")) {
+            Ok(entries) => entries.collect::<io::Result<Vec<_>>>(),
+            Err(cause) => Err(cause),
+        };
+        match entries {
+            Ok(entries) => all.extend(entries.iter().filter_map(number_of).map(|id| (pid, id))),
+            // A process that has ended has no threads.
+            Err(cause) if is_gone(&cause) => {}
+            Err(cause) => return Err(cause),
+        }
+    }
+    Ok(all)
+}
+
+fn number_of(entry: &std::fs::DirEntry) -> Option<u32> {
+    entry.file_name().to_str()?.parse().ok()
 }
 
 /// The words of a process's command line; none if it is gone or a kernel thread.

@@ -4,9 +4,10 @@ use std::io;
 use std::path::Path;
 
 use super::Undo;
-use crate::changes::{Cause, Error};
+use crate::changes::{Cause, Error, IN_ITS_MOUNT_NAMESPACE};
 use crate::journal::Permit;
 use crate::kernel::files::{Entry, Folder, Inode};
+use crate::kernel::filesystem::{elsewhere, superblock};
 
 const DECIDE: &str = "compare the two, then either `mv` the kept one to its own name or delete it, \
                       and run `cellwall-agent revert --all`";
@@ -40,6 +41,18 @@ pub(super) fn folder(undo: &Undo) -> Result<Found, Error> {
         )));
     }
     if undo.in_memory {
+        let device = superblock(undo.folder_id.device);
+        let elsewhere = elsewhere(|line| line.superblock == device);
+        let elsewhere = elsewhere.map_err(|error| failed(undo, "look for its mount", error))?;
+        if let Some(pid) = elsewhere {
+            return Err(Error::Back {
+                what: format!("undo what was done to {path}"),
+                cause: format!("{folder} is mounted where process {pid} sees it, and not here")
+                    .into(),
+                now: "it is as the fault left it".to_owned(),
+                next: IN_ITS_MOUNT_NAMESPACE,
+            });
+        }
         return Ok(Found::Gone(format!(
             "the file system of {path} is unmounted, and was in memory only"
         )));

@@ -12,10 +12,10 @@ use rustix::io::Errno;
 
 use super::{MOUNT, TRY_AGAIN, Undo, back};
 use crate::boottime::boot_id;
-use crate::changes::Error;
+use crate::changes::{Error, IN_ITS_MOUNT_NAMESPACE};
 use crate::journal::Permit;
 use crate::kernel::files::Folder;
-use crate::kernel::filesystem::{Mounted, allocate, lengthen};
+use crate::kernel::filesystem::{Mounted, allocate, elsewhere, lengthen};
 
 /// What is allocated at arm, to see that it works there.
 const FIRST: u64 = 4096;
@@ -133,7 +133,12 @@ fn is_it(undo: &Undo, folder: &Folder) -> io::Result<bool> {
 
 fn unmounted(undo: &Undo) -> Result<Vec<String>, Error> {
     let point = undo.point.display();
+    let failed = |cause: io::Error| back(undo, "look for", cause, STILL, TRY_AGAIN);
     if undo.in_memory {
+        if let Some(pid) = elsewhere(|line| line.superblock == undo.superblock).map_err(failed)? {
+            let cause = format!("it is mounted where process {pid} sees it, and not here");
+            return Err(back(undo, "empty", cause, STILL, IN_ITS_MOUNT_NAMESPACE));
+        }
         return Ok(vec![format!(
             "{point} is unmounted, and was in memory only"
         )]);

@@ -86,13 +86,13 @@ impl Freezer {
     pub fn thaw(&self, permit: &Permit) -> io::Result<Option<String>> {
         match self.try_to_thaw(permit) {
             // It was removed, which is only possible without a process in it; one of its name is another's.
-            Err(_) if !self.group.is_there() => Ok(None),
+            Err(_) if self.group.is_gone() => Ok(None),
             tried => tried,
         }
     }
 
     fn try_to_thaw(&self, permit: &Permit) -> io::Result<Option<String>> {
-        if !self.group.is_there() || !self.is_frozen_by_itself()? {
+        if self.group.is_gone() || !self.is_frozen_by_itself()? {
             return Ok(None);
         }
         let (file, word) = match self.v2 {

@@ -9,6 +9,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{Mounted, superblock_of};
+use crate::kernel::procfs;
 
 /// How deep file systems may lie on images that lie on file systems.
 const DEEP: usize = 8;
@@ -76,26 +77,41 @@ fn unescaped(text: &str) -> String {
     plain
 }
 
-/// A process in another mount namespace that sees a mount which is not in this one.
+/// A thread in another mount namespace that sees a mount which is not in this one; its process too, as
+/// long as it has only one namespace.
 pub fn elsewhere(is_it: impl Fn(&Line) -> bool) -> io::Result<Option<u32>> {
     let mut seen = BTreeSet::new();
-    for entry in std::fs::read_dir("/proc")? {
-        let name = entry?.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
-            continue;
-        };
-        let Ok(namespace) = std::fs::read_link(format!("/proc/{pid}/ns/mnt")) else {
+    for (process, thread) in procfs::all_threads()? {
+        let folder = format!("/proc/{process}/task/{thread}");
+        let Ok(namespace) = std::fs::read_link(format!("{folder}/ns/mnt")) else {
             continue; // it ended
         };
         if !seen.insert(namespace) {
             continue;
         }
-        let text = std::fs::read_to_string(format!("/proc/{pid}/mountinfo"));
-        if text.is_ok_and(|text| parse(&text).iter().any(&is_it)) {
-            return Ok(Some(pid));
+        let text = match std::fs::read_to_string(format!("{folder}/mountinfo")) {
+            Ok(text) => text,
+            // It ended, or is one that this agent may not look at.
+            Err(cause) if cannot_show(&cause) => continue,
+            Err(cause) => return Err(cause),
+        };
+        if parse(&text).iter().any(&is_it) {
+            return Ok(Some(thread));
         }
     }
     Ok(None)
+}
+
+fn cannot_show(cause: &io::Error) -> bool {
+    // A zombie has no mounts: EINVAL.
+    use io::ErrorKind::{InvalidInput, PermissionDenied};
+    procfs::is_gone(cause) || matches!(cause.kind(), InvalidInput | PermissionDenied)
+}
+
+/// A device number as mountinfo writes it; of a file system in memory, which has one for all of it.
+pub fn superblock(device: u64) -> String {
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    format!("{major}:{minor}")
 }
 
 /// Whether a file system's block device is in use although it is not mounted here. A frozen one

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use agent::changes::Undo;
+use agent::journal::{self, Armed, FORMAT, Intent, Journal};
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
 use rustix::fs::{Mode, OFlags};
@@ -136,6 +138,27 @@ impl Host {
             said_instead: String::new(),
             child,
         }
+    }
+
+    /// What an agent of this boot has written that died after its change.
+    pub fn journals(&self, kind: &str, undo: Undo) {
+        let armed = Armed {
+            format: FORMAT,
+            drill: "d".into(),
+            conductor: "c".into(),
+            plan_sha256: String::new(),
+            boot_id: agent::boottime::boot_id().unwrap(),
+            expires: agent::boottime::Boottime::now(),
+        };
+        let intent = Intent {
+            step: 0,
+            index: 0,
+            change: kind.to_owned(),
+            undo,
+        };
+        std::fs::create_dir_all(self.state()).unwrap();
+        let directory = journal::directory(&self.state());
+        drop(Journal::create(&directory, armed, &[intent]).unwrap());
     }
 
     pub fn revert_all(&self) -> Output {
