@@ -20,7 +20,7 @@ CRASH_OPTIONS := $(if $(SEED),--seed $(SEED)) $(foreach scene,$(SCENE),--scene $
 MISTAKES := journal-after forgets-undo restores-default
 
 .PHONY: help setup setup-apt setup-deny cluster-programs guest-kernel build check lint deny test guest \
-	crash-sample crash crash-mistakes bench-undo bench-flaws lab demo clean
+	crash-sample crash crash-mistakes bench-undo bench-verdict bench-flaws lab demo clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -116,6 +116,9 @@ bench-undo: ## Measure how soon faults end, what arming costs, what an agent hol
 	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER='$(SUDO)' \
 	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER='$(SUDO)' \
 	cargo bench --locked -p cellwall-agent --bench undo -- $(BENCH_OPTIONS)
+
+bench-verdict: ## Measure the verdict of an hour of 100 cells: time from the file on, and memory
+	cargo bench --locked --workspace --bench verdict
 
 bench-flaws: build ## Plant every flaw in a lab, break its first cloud, print what was found; BENCH_OPTIONS="--isolated-runs 100"
 	$(SUDO) $(BIN)/flaws $(BENCH_OPTIONS)

@@ -1,10 +1,28 @@
 //! Blocks whose good and bad the verdict itself decides: slow answers and gauges against a limit that
 //! the first half of the stream's own baseline sets.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Deref;
 
 use crate::history::{Block, Counts, Stream};
+
+/// A block as it was recorded, or as its stream's limit counts it. Small: an hour has a million.
+#[derive(Clone, Debug)]
+pub(super) enum Counted<'a> {
+    Recorded(&'a Block),
+    Derived(Box<Block>),
+}
+
+impl Deref for Counted<'_> {
+    type Target = Block;
+
+    fn deref(&self) -> &Block {
+        match self {
+            Counted::Recorded(block) => block,
+            Counted::Derived(block) => block,
+        }
+    }
+}
 
 /// A slow answer takes longer than this many times the 90th percentile.
 const SLOWER: f64 = 1.5;
@@ -102,7 +120,7 @@ fn gauge_limit<'b>(half: impl Iterator<Item = &'b Block>) -> Option<Limit> {
 pub(super) fn count_all<'a>(
     streams: &'a [Stream],
     limits: &BTreeMap<&'a str, Limit>,
-    given: &mut BTreeMap<&'a str, BTreeMap<u64, Cow<'a, Block>>>,
+    given: &mut BTreeMap<&'a str, BTreeMap<u64, Counted<'a>>>,
 ) {
     for stream in streams {
         if let Counts::Probes | Counts::Requests = stream.basis.counts {
@@ -112,7 +130,12 @@ pub(super) fn count_all<'a>(
         let counted = match (limits.get(stream.name.as_str()), source) {
             (Some(limit), Some(blocks)) => blocks
                 .iter()
-                .map(|(start, block)| (*start, Cow::Owned(limit.count(stream, block))))
+                .map(|(start, block)| {
+                    (
+                        *start,
+                        Counted::Derived(Box::new(limit.count(stream, block))),
+                    )
+                })
                 .collect(),
             _ => BTreeMap::new(),
         };

@@ -1,9 +1,8 @@
 //! A history sorted for judging: marks, blocks by stream and time, and what is wrong with it.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use super::derive::{self, Limit};
+use super::derive::{self, Counted, Limit};
 use super::interval::Sample;
 use crate::history::{
     AgentEvent, Alarm, Block, Header, Interrupted, Judgement, Ledger, Phase, READABLE_FORMATS,
@@ -22,7 +21,9 @@ pub(super) struct Evidence<'a> {
     pub reverted: Option<u64>,
     pub ended: Option<u64>,
     /// As each stream counts them; those of slow answers and gauges are made from others.
-    pub blocks: BTreeMap<&'a str, BTreeMap<u64, Cow<'a, Block>>>,
+    pub blocks: BTreeMap<&'a str, BTreeMap<u64, Counted<'a>>>,
+    /// Length of the blocks of each stream, ms.
+    lengths: HashMap<&'a str, u64>,
     /// Limits of the streams that count by one.
     pub limits: BTreeMap<&'a str, Limit>,
     pub volumes: Vec<&'a Volume>,
@@ -90,6 +91,11 @@ impl<'a> Evidence<'a> {
                 .iter()
                 .map(|s| (s.name.as_str(), BTreeMap::new()))
                 .collect(),
+            lengths: header
+                .streams
+                .iter()
+                .map(|s| (s.name.as_str(), s.block_ms(header.judgement.block_ms)))
+                .collect(),
             limits: BTreeMap::new(),
             volumes: Vec::new(),
             alarms: Vec::new(),
@@ -151,8 +157,7 @@ impl<'a> Evidence<'a> {
     fn take_block(&mut self, block: &'a Block) {
         let name = block.stream.as_str();
         let at = block.start_ms;
-        let stream = self.header.streams.iter().find(|s| s.name == name);
-        let block_ms = stream.map_or(self.block_ms(), |stream| self.block_ms_of(stream));
+        let block_ms = *self.lengths.get(name).unwrap_or(&self.block_ms());
         if !at.is_multiple_of(block_ms) {
             self.damage.push(format!(
                 "{name}: the block at {at} ms is not on the block grid"
@@ -167,7 +172,7 @@ impl<'a> Evidence<'a> {
                     .damage
                     .push(format!("{name}: blocks of a stream not in the header")),
                 Some(blocks) => {
-                    if blocks.insert(at, Cow::Borrowed(block)).is_some() {
+                    if blocks.insert(at, Counted::Recorded(block)).is_some() {
                         self.damage
                             .push(format!("{name}: the block at {at} ms is there twice"));
                     }
@@ -214,7 +219,7 @@ impl<'a> Evidence<'a> {
             let blocks = self.blocks.get(stream.counted_from()).into_iter();
             let first = blocks
                 .flat_map(|blocks| blocks.range(half.start..half.end.max(half.start)))
-                .map(|(_, block)| block.as_ref());
+                .map(|(_, block)| &**block);
             if let Some(limit) = Limit::of(stream, first) {
                 self.limits.insert(&stream.name, limit);
             }

@@ -6,11 +6,11 @@
 //! streams have closed their block; a stream without a block in that second counts as blind. A block
 //! that is longer than a second is given with the second with which it ends.
 
-use std::borrow::Cow;
+use std::collections::HashMap;
 
 use super::bet::{Bet, has_own_limit, p0_max};
 use super::coverage;
-use super::derive::Limit;
+use super::derive::{Counted, Limit};
 use super::evidence::{
     Evidence, Tally, block_is_half_bad, expected_per_block, is_attributed, is_blind,
 };
@@ -163,10 +163,13 @@ impl Watch {
         let expected_ms = self.next_ms.unwrap_or(start_ms);
         let at_ms = start_ms.saturating_add(self.block_ms);
         self.next_ms = Some(at_ms);
-        let blocks: Vec<&Block> = blocks.into_iter().collect();
+        let mut by_stream: HashMap<&str, Vec<&Block>> = HashMap::new();
+        for block in blocks {
+            by_stream.entry(&block.stream).or_default().push(block);
+        }
         let find = |name: &str, length: u64| {
-            let mut blocks = blocks.iter().copied();
-            blocks.find(|b| b.stream == name && b.start_ms.saturating_add(length) == at_ms)
+            let mut blocks = by_stream.get(name)?.iter().copied();
+            blocks.find(|b| b.start_ms.saturating_add(length) == at_ms)
         };
         let (mut prober, mut cells) = (Vec::new(), Vec::new());
         for watched in &mut self.streams {
@@ -232,11 +235,11 @@ impl Watched {
     }
 
     /// The stream's block, counted as its basis says.
-    fn counted<'b>(&self, find: impl Fn(&str) -> Option<&'b Block>) -> Option<Cow<'b, Block>> {
+    fn counted<'b>(&self, find: impl Fn(&str) -> Option<&'b Block>) -> Option<Counted<'b>> {
         let block = find(self.stream.counted_from())?;
         match (&self.stream.basis.counts, self.limit) {
-            (Counts::Probes | Counts::Requests, _) => Some(Cow::Borrowed(block)),
-            (_, Some(limit)) => Some(Cow::Owned(limit.count(&self.stream, block))),
+            (Counts::Probes | Counts::Requests, _) => Some(Counted::Recorded(block)),
+            (_, Some(limit)) => Some(Counted::Derived(Box::new(limit.count(&self.stream, block)))),
             (_, None) => None,
         }
     }
