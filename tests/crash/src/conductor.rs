@@ -17,8 +17,9 @@ use crate::report::Outcome;
 use crate::trace::{Ended, Met, Tracee};
 
 const AGENT: &str = "cellwall-agent";
-/// The shortest windows that the planner takes, with a damage far beyond the margin.
-const SIZE: &[&str] = &["--window", "9s", "--rate", "50/s"];
+/// The shortest windows that the planner takes at a rate that a traced prober holds on a busy machine:
+/// each of its system calls stops twice. A drill whose prober is late ends before it fires.
+const SIZE: &[&str] = &["--window", "20s", "--rate", "20/s"];
 const MARGIN: (&str, &str) = ("isolatedWithin: 2%", "isolatedWithin: 5%");
 const SCENARIO: &str = "black-hole-cloud";
 /// A traced drill takes twice as long as one alone.
@@ -299,8 +300,19 @@ impl Drill {
         self.folder.path().join("history.jsonl")
     }
 
+    fn output(&self) -> PathBuf {
+        self.folder.path().join("output.txt")
+    }
+
+    /// What the command has printed.
+    fn said(&self) -> String {
+        fs::read_to_string(self.output()).unwrap_or_default()
+    }
+
     fn start(&self) -> Result<Tracee, String> {
         let _ = fs::remove_file(self.history());
+        let output = fs::File::create(self.output()).map_err(|cause| cause.to_string())?;
+        let errors = output.try_clone().map_err(|cause| cause.to_string())?;
         let mut command: Command = Tracee::command(&beside("cellwall")?);
         command
             .arg("run")
@@ -310,8 +322,8 @@ impl Drill {
             .arg("--history")
             .arg(self.history())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+            .stdout(output)
+            .stderr(errors);
         let mut tracee = Tracee::start(&mut command, false)?;
         tracee.patience = DRILL_PATIENCE;
         Ok(tracee)
@@ -333,14 +345,15 @@ impl Drill {
         match met? {
             // Traced it may be too slow for a pass.
             Met::Ended(WaitStatus::Exited(_, code)) if code < LEFT_SOMETHING => {}
-            other => return Err(format!("the undisturbed drill: {other:?}")),
+            other => return Err(format!("the undisturbed drill: {other:?}: {}", self.said())),
         }
         let parts = parts.as_mut().map_err(|_| "the watcher panicked")?;
         match parts.len() == MARKS.len() {
             true => Ok(std::mem::take(parts)),
             false => Err(format!(
-                "the undisturbed drill came no further than {}",
-                told(parts)
+                "the undisturbed drill came no further than {}: {}",
+                told(parts),
+                self.said()
             )),
         }
     }
