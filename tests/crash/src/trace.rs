@@ -21,6 +21,9 @@ const ENTRY: u8 = 1;
 /// Nothing that is traced here takes longer, unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// In place of a number that nobody needs: each costs three calls of the tracer.
+const UNREAD: u64 = u64::MAX;
+
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Met {
@@ -61,7 +64,8 @@ pub struct Tracee {
     pub leader: Pid,
     /// The number of the call that each thread is in.
     threads: BTreeMap<i32, u32>,
-    /// Numbers of its system calls, in order of entry over all threads.
+    /// Numbers of its system calls, in order of entry over all threads. On the way to a call those before
+    /// it are [`UNREAD`].
     pub calls: Vec<u64>,
     counting: bool,
     /// What takes longer hangs.
@@ -154,7 +158,7 @@ impl Tracee {
             }
             match status {
                 WaitStatus::PtraceSyscall(pid) => {
-                    let Some(at) = self.syscall_stop(pid, seen)? else {
+                    let Some(at) = self.syscall_stop(pid, stop, seen)? else {
                         continue;
                     };
                     if stop == Some(at) {
@@ -187,6 +191,7 @@ impl Tracee {
     fn syscall_stop(
         &mut self,
         pid: Pid,
+        stop: Option<(u32, When)>,
         seen: &mut dyn FnMut(u32, u64),
     ) -> Result<Option<(u32, When)>, String> {
         let info = match ptrace::syscall_info(pid) {
@@ -195,8 +200,11 @@ impl Tracee {
             Err(cause) => return Err(format!("ask for the system call: {cause}")),
         };
         if info.op == ENTRY {
-            self.calls.push(number_of(pid));
-            let call = u32::try_from(self.calls.len()).unwrap_or(u32::MAX);
+            let call = u32::try_from(self.calls.len() + 1).unwrap_or(u32::MAX);
+            self.calls.push(match stop {
+                Some((at, _)) if at != call => UNREAD,
+                _ => number_of(pid),
+            });
             self.threads.insert(pid.as_raw(), call);
             return Ok(Some((call, When::Before)));
         }
@@ -319,9 +327,7 @@ fn wait_any() -> Result<WaitStatus, String> {
 fn number_of(pid: Pid) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
     let number = text.split_whitespace().next();
-    number
-        .and_then(|word| word.parse().ok())
-        .unwrap_or(u64::MAX)
+    number.and_then(|word| word.parse().ok()).unwrap_or(UNREAD)
 }
 
 pub fn alive(pid: Pid) -> bool {
