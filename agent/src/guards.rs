@@ -1,11 +1,11 @@
 //! Checks of a whole plan against this node's policy; every refusal is listed, not only the first.
 
 use std::net::IpAddr;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use scenarios::change::{Change, FirewallCut, Management, Peers, Processes};
+use scenarios::change::{Change, FirewallCut, Management, Peers, Processes, QdiscChange, Shape};
 use scenarios::plan::{PLAN_FORMAT, Plan, Step};
 use scenarios::scenario::Side;
 
@@ -210,7 +210,22 @@ fn check_change(step: &Step, change: &Change, policy: &Policy, refusals: &mut Ve
         Change::Process(_) | Change::Cgroup(_) | Change::File(_) | Change::Filesystem(_) => {
             check_path(step, change, policy, refusals);
         }
-        Change::Qdisc(_) | Change::Helper(_) => {}
+        Change::Qdisc(qdisc) => check_qdisc(step, qdisc, policy, refusals),
+        Change::Helper(_) => {}
+    }
+}
+
+/// Without peers it shapes everything that leaves the device.
+fn check_qdisc(step: &Step, qdisc: &QdiscChange, policy: &Policy, refusals: &mut Vec<String>) {
+    let shaped = |one: &&IpNet| match &qdisc.shape {
+        Shape::Towards { peers, .. } => peers.iter().any(|peer| overlap(peer, one)),
+        Shape::Netem(_) | Shape::Tbf(_) => true,
+    };
+    for hit in policy.protected.cidrs.iter().filter(shaped) {
+        refusals.push(format!(
+            "step {} would shape what leaves for {hit}, which is protected",
+            step.id
+        ));
     }
 }
 
@@ -238,8 +253,16 @@ fn check_path(step: &Step, change: &Change, policy: &Policy, refusals: &mut Vec<
             path.display()
         ));
     }
+    let places = places(path);
     for protected in &policy.protected.paths {
-        if path.starts_with(protected) || whole_tree && protected.starts_with(path) {
+        let hits = |path: &PathBuf, protected: &PathBuf| {
+            path.starts_with(protected) || whole_tree && protected.starts_with(path)
+        };
+        let homes = self::places(protected);
+        if places
+            .iter()
+            .any(|path| homes.iter().any(|home| hits(path, home)))
+        {
             refusals.push(format!(
                 "step {} would alter {}, but {} is protected",
                 step.id,
@@ -248,6 +271,16 @@ fn check_path(step: &Step, change: &Change, policy: &Policy, refusals: &mut Vec<
             ));
         }
     }
+}
+
+/// A path as it is written, and where links lead: with its last part followed, and without.
+fn places(path: &Path) -> Vec<PathBuf> {
+    let mut places = vec![path.to_owned()];
+    places.extend(path.canonicalize());
+    if let (Some(folder), Some(name)) = (path.parent(), path.file_name()) {
+        places.extend(folder.canonicalize().map(|folder| folder.join(name)));
+    }
+    places
 }
 
 fn check_cut(step: &Step, cut: &FirewallCut, policy: &Policy, refusals: &mut Vec<String>) {

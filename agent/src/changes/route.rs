@@ -211,14 +211,14 @@ fn verified(undo: &Undo, hands: &mut Hands, drifted: Vec<String>) -> Result<Vec<
     }
 }
 
-/// What no second try would change: the device or the next hop of the route is not there any more.
+/// What no second try would change: the device, the address or the next hop object of the route is not
+/// there any more. A next hop that is out of reach may come back (ENETUNREACH, EHOSTUNREACH): without
+/// a fault the route would have stayed in the table, so it is owed.
 fn way_is_gone(cause: &netlink::Error) -> bool {
-    use Errno::{EADDRNOTAVAIL, EHOSTUNREACH, EINVAL, ENETDOWN, ENETUNREACH, ENODEV, ENOENT};
+    use Errno::{EADDRNOTAVAIL, EINVAL, ENETDOWN, ENODEV, ENOENT};
     let gone = [
         ENODEV,
         ENETDOWN,
-        ENETUNREACH,
-        EHOSTUNREACH,
         EADDRNOTAVAIL, // the preferred source address
         EINVAL,        // the same, or a next hop object
         ENOENT,

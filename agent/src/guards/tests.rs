@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use scenarios::change::{
     Direction, FileAct, FileChange, FilesystemAct, FilesystemChange, FirewallCut, HelperChange,
-    HelperWork, ProcessAct, ProcessChange, RouteChange,
+    HelperWork, Netem, ProcessAct, ProcessChange, RouteChange,
 };
 use scenarios::plan::{CellStep, PlanTarget};
 
@@ -295,4 +295,53 @@ fn other_cells_get_no_other_kind_than_a_cut() {
         cell.changes.push(helper.clone());
     });
     only(&refusals, "others may only be cut from the target");
+}
+
+#[test]
+fn what_is_protected_is_not_reached_through_a_link() {
+    let folder = tempfile::tempdir().unwrap();
+    let precious = folder.path().join("precious");
+    std::fs::create_dir(&precious).unwrap();
+    std::fs::write(precious.join("f"), "").unwrap();
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink(&precious, &link).unwrap();
+    let of = |protected: &Path, altered: PathBuf| {
+        let protected = protected.to_owned();
+        check(move |plan, policy| {
+            policy.allow = Change::KINDS.iter().map(ToString::to_string).collect();
+            policy.protected.paths = vec![protected.clone()];
+            let change = Change::File(FileChange {
+                path: altered.display().to_string(),
+                act: FileAct::MoveAway,
+            });
+            plan.steps[0].cells.values_mut().next().unwrap().changes = vec![change];
+        })
+    };
+    only(&of(&precious, link.join("f")), "protected");
+    only(&of(&link, precious.join("f")), "protected");
+    assert_eq!(of(&precious, folder.path().join("f")), Vec::<String>::new());
+}
+
+#[test]
+fn what_leaves_for_the_protected_is_not_shaped() {
+    let alone = |shape: Shape| {
+        check(move |plan, policy| {
+            policy.allow = Change::KINDS.iter().map(ToString::to_string).collect();
+            let change = Change::Qdisc(QdiscChange {
+                device: "up0".into(),
+                shape: shape.clone(),
+            });
+            plan.steps[0].cells.values_mut().next().unwrap().changes = vec![change];
+        })
+    };
+    let towards = |peer: &str| Shape::Towards {
+        peers: vec![peer.parse().unwrap()],
+        rate_bps: 1_000_000,
+        netem: None,
+    };
+    let protected = "192.0.2.0/24, which is protected";
+    only(&alone(towards("192.0.2.7/32")), protected);
+    assert_eq!(alone(towards("198.51.100.0/24")), Vec::<String>::new());
+    let told = alone(Shape::Netem(Netem::default())).join("; ");
+    assert!(told.contains(protected), "{told}");
 }

@@ -380,3 +380,39 @@ fn what_could_not_be_put_back_exactly_is_refused() {
     host.ip("route add prohibit 10.44.0.0/24 metric 8 proto 199");
     refused(&host, "10.44.0.0/24", None, "of ours already");
 }
+
+#[test]
+#[ignore = "needs root: network namespace"]
+fn a_route_is_owed_while_its_next_hop_is_out_of_reach() {
+    for (to, network, back) in [
+        (
+            "10.20.0.0/24",
+            "route del 10.2.0.0/24 dev up1",
+            "route add 10.2.0.0/24 dev up1 proto kernel scope link src 10.2.0.1",
+        ),
+        (
+            "fd20::/64",
+            "-6 route del fd02::/64 dev up1",
+            "-6 route add fd02::/64 dev up1 proto kernel metric 256",
+        ),
+    ] {
+        let host = host();
+        let withdrawn = Change::Route(RouteChange {
+            destination: to.parse().unwrap(),
+            table: 254,
+            instead: None,
+        });
+        let mut changing = host.change("d", &[withdrawn], "1h");
+        assert!(changing.says("in force"), "{:?}", changing.ends());
+        host.ip(network);
+        changing.crash_with_guardian();
+        let output = host.revert_all();
+        let told = text(&output);
+        assert_eq!(output.status.code(), Some(4), "{told}");
+        assert!(host.routes_to(to, 254).is_empty(), "{told}");
+        host.ip(back);
+        let told = host.revert_clean();
+        assert!(!told.contains("drifted"), "{told}");
+        assert_eq!(host.routes_to(to, 254).len(), 1, "{told}");
+    }
+}

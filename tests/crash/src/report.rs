@@ -129,7 +129,13 @@ impl Report {
         for scene in &told.failures {
             println!("FAILED: {scene} has no result");
         }
-        match (told.residue, told.failures.is_empty() && sum.points > 0) {
+        // A run makes a few calls more or fewer than the one that was counted; more than that, and it was
+        // not killed where it should have been.
+        let killed = sum.points > 0 && sum.killed * 10 >= sum.points * 9;
+        if !killed {
+            println!("FAILED: too few were killed to prove anything");
+        }
+        match (told.residue, told.failures.is_empty() && killed) {
             (1.., _) => Outcome::Residue,
             (0, true) => Outcome::Clean,
             (0, false) => Outcome::Failed,
@@ -162,8 +168,16 @@ mod tests {
     fn residue_outranks_failure_and_nothing_is_no_result() {
         let report = Report::new("crash".into());
         assert_eq!(report.end(), Outcome::Failed, "no point is no proof");
-        report.met(&point(), &Meeting::default(), Duration::ZERO);
+        let killed = Meeting {
+            call: Some("read".into()),
+            ..Meeting::default()
+        };
+        (0..9).for_each(|_| report.met(&point(), &killed, Duration::ZERO));
         assert_eq!(report.end(), Outcome::Clean);
+        report.met(&point(), &Meeting::default(), Duration::ZERO);
+        assert_eq!(report.end(), Outcome::Clean, "one in ten ran to its end");
+        report.met(&point(), &Meeting::default(), Duration::ZERO);
+        assert_eq!(report.end(), Outcome::Failed, "nobody is killed by chance");
         report.failed("y", "why");
         assert_eq!(report.end(), Outcome::Failed);
         let left = Meeting {
