@@ -117,12 +117,7 @@ impl Reversible for QdiscChange {
             Some(_) => not_applied(cause.to_string()),
             None => act(cause),
         })?;
-        let Shape::Towards {
-            peers,
-            rate_bps,
-            netem,
-        } = &self.shape
-        else {
+        let Some((class, inside, filters)) = divided(&self.shape) else {
             let as_asked = same(&first, root(hands, device).map_err(act)?);
             if as_asked.is_err() {
                 // To the undo it would look like one that others have altered.
@@ -130,10 +125,6 @@ impl Reversible for QdiscChange {
             }
             return as_asked;
         };
-        let rate_bps = *rate_bps;
-        let class = Options::HtbClass { rate_bps };
-        let inside = netem.clone().map(Options::Netem);
-        let filters: Vec<Filter> = peers.iter().copied().map(Filter).collect();
         qdisc::divide(socket, device, (&class, inside.as_ref()), &filters, permit).map_err(act)?;
         same(&first, root(hands, device).map_err(act)?)?;
         match inside {
@@ -196,12 +187,63 @@ fn undo_root(undo: &Undo, hands: &mut Hands, permit: &Permit) -> Result<Vec<Stri
             .into_iter()
             .collect());
     };
-    match undo.shape.as_ref().and_then(|shape| altered(shape, ours)) {
-        Some(how) => Ok(vec![format!(
+    if let Some(how) = undo.shape.as_ref().and_then(|shape| altered(shape, ours)) {
+        return Ok(vec![format!(
             "somebody else has altered our qdisc of {name}, and it stays so: {how}"
-        )]),
-        None => take_away(undo, hands, permit),
+        )]);
     }
+    match &undo.shape {
+        Some(shape @ Shape::Towards { .. }) => {
+            let foreign = unsteered(undo, shape, hands, permit)?;
+            if !foreign.is_empty() {
+                return Ok(vec![format!(
+                    "somebody else has put something below our qdisc of {name}, so it stays, and leads \
+                     nothing into our class any more: {}",
+                    foreign.join(", ")
+                )]);
+            }
+        }
+        Some(Shape::Netem(_) | Shape::Tbf(_)) | None => {}
+    }
+    take_away(undo, hands, permit)
+}
+
+/// What others have put below our root, which would go with it. If there is something our filters go, so
+/// that the fault ends.
+fn unsteered(
+    undo: &Undo,
+    shape: &Shape,
+    hands: &mut Hands,
+    permit: &Permit,
+) -> Result<Vec<String>, Error> {
+    let failed = |cause: netlink::Error| back(undo, cause.into());
+    let Some((class, inside, filters)) = divided(shape) else {
+        return Ok(Vec::new());
+    };
+    let socket = hands.route().map_err(failed)?;
+    let within = (&class, inside.as_ref());
+    let foreign = qdisc::foreign(socket, undo.device, within, &filters).map_err(failed)?;
+    if !foreign.is_empty() {
+        qdisc::unsteer(socket, undo.device, &filters, permit).map_err(failed)?;
+    }
+    Ok(foreign)
+}
+
+/// The class below a dividing root, what is inside, and what leads into it.
+fn divided(shape: &Shape) -> Option<(Options, Option<Options>, Vec<Filter>)> {
+    let Shape::Towards {
+        peers,
+        rate_bps,
+        netem,
+    } = shape
+    else {
+        return None;
+    };
+    let class = Options::HtbClass {
+        rate_bps: *rate_bps,
+    };
+    let inside = netem.clone().map(Options::Netem);
+    Some((class, inside, peers.iter().copied().map(Filter).collect()))
 }
 
 /// Takes ours away, or puts in its place what was there before.

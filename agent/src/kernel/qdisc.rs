@@ -2,6 +2,7 @@
 //!
 //! Numbers and structs are from linux/rtnetlink.h and linux/pkt_sched.h (uapi).
 
+mod below;
 mod options;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use super::netlink::{
 use crate::hex;
 use crate::journal::Permit;
 
+pub use below::{foreign, unsteer};
 pub use options::{Filter, Options};
 
 const RTM_NEWQDISC: u16 = 36;
@@ -122,14 +124,23 @@ fn all(socket: &mut Socket, at: impl Fn(u32) -> bool) -> Result<Vec<Root>, Error
 }
 
 fn dump<T>(socket: &mut Socket, each: impl Fn(&[u8]) -> Option<T>) -> Result<Vec<T>, Error> {
+    let request = || {
+        let mut batch = Batch::default();
+        let nobody = header(0, 0, 0, 0);
+        batch.message_of("qdiscs", (RTM_GETQDISC, NLM_F_DUMP), &nobody, |_| {});
+        batch
+    };
+    dump_of(socket, request, each)
+}
+
+fn dump_of<T>(
+    socket: &mut Socket,
+    request: impl Fn() -> Batch,
+    each: impl Fn(&[u8]) -> Option<T>,
+) -> Result<Vec<T>, Error> {
     let found = std::cell::RefCell::new(Vec::new());
     socket.dump_whole(
-        || {
-            let mut batch = Batch::default();
-            let nobody = header(0, 0, 0, 0);
-            batch.message_of("qdiscs", (RTM_GETQDISC, NLM_F_DUMP), &nobody, |_| {});
-            batch
-        },
+        request,
         |payload| {
             found.borrow_mut().extend(each(payload));
             Ok(())

@@ -214,6 +214,58 @@ fn only_what_goes_to_the_peers_is_held_back() {
     host.closes("d");
 }
 
+/// A class and a filter that somebody puts below ours, or another rate for it.
+const INTRUSIONS: [(&str, &str); 4] = [
+    (
+        "class add dev up0 parent c5a0: classid c5a0:7 htb rate 5mbit",
+        "class c5a0:7",
+    ),
+    (
+        "filter add dev up0 parent c5a0: protocol ip prio 1 u32 match ip dst 10.1.0.40/32 \
+         classid c5a0:1",
+        "filter u32 of priority 1",
+    ),
+    (
+        "class change dev up0 parent c5a0: classid c5a0:1 htb rate 9mbit",
+        "our class has changed",
+    ),
+    (
+        "qdisc add dev up0 parent c5a0:1 handle 77: pfifo limit 5",
+        "qdisc pfifo 77:",
+    ),
+];
+
+#[test]
+#[ignore = "needs root: network namespace"]
+fn what_others_put_below_ours_stays_and_the_fault_ends() {
+    let host = host();
+    for (number, (intrusion, word)) in INTRUSIONS.into_iter().enumerate() {
+        let drill = format!("d{number}");
+        let before = host.qdiscs();
+        let mut changing = host.change(&drill, &[make::qdisc("up0", &towards(None))], "1h");
+        assert!(changing.says("in force"), "{:?}", changing.ends());
+        host.tc(intrusion);
+        changing.crash_with_guardian();
+        let told = text(&host.revert_all());
+        assert!(told.contains("drifted") && told.contains(word), "{told}");
+        let filters = host.tc("filter show dev up0 parent c5a0:");
+        assert!(!filters.contains("0a010000/fffffff8"), "{filters}");
+        assert!(
+            host.tc("qdisc show dev up0").contains("htb c5a0:"),
+            "{told}"
+        );
+        assert_eq!(
+            filters.contains("0a010028/ffffffff"),
+            number == 1,
+            "{filters}"
+        );
+        // Whoever has put it there takes all of it away.
+        host.tc("qdisc del dev up0 root");
+        assert_eq!(host.qdiscs(), before, "{told}");
+        host.revert_clean();
+    }
+}
+
 /// Refused, with words; nothing is altered.
 fn refused(host: &Host, device: &str, shape: &Shape, word: &str) {
     static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);

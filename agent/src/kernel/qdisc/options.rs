@@ -97,7 +97,15 @@ impl Options {
                 let init = value(&all, TCA_HTB_INIT).unwrap_or_default();
                 vec![("default", u64::from(at(init, 8)))]
             }
-            Options::HtbClass { .. } => Vec::new(),
+            Options::HtbClass { .. } => {
+                let all: Vec<_> = attributes(options).collect();
+                let parms = value(&all, TCA_HTB_PARMS).unwrap_or_default();
+                let ceil = parms.get(RATESPEC..).unwrap_or_default();
+                vec![
+                    ("rate", rate(parms, value(&all, TCA_HTB_RATE64))),
+                    ("ceil", rate(ceil, value(&all, TCA_HTB_CEIL64))),
+                ]
+            }
         }
     }
 }
@@ -124,6 +132,9 @@ fn rate(spec: &[u8], wide: Option<&[u8]>) -> u64 {
         None => u64::from(at(spec, 8)),
     }
 }
+
+/// Size of struct tc_ratespec.
+const RATESPEC: usize = 12;
 
 /// struct tc_ratespec; with the link layer said the kernel needs no table of ours.
 fn ratespec(bytes_per_s: u64) -> Vec<u8> {
@@ -253,6 +264,21 @@ impl Filter {
             IpNet::V6(_) => (2, 0x86dd),
         };
         priority << 16 | u32::from(ethertype.to_be())
+    }
+
+    /// Whether these options are a rule's, and not those of a table of rules.
+    pub fn is_rule(options: &[u8]) -> bool {
+        attributes(options).any(|(kind, _)| kind == TCA_U32_SEL)
+    }
+
+    /// Whether two rules take the same packets to the same class; the kernel tells more of one than it
+    /// was told.
+    pub fn same_rule(one: &[u8], other: &[u8]) -> bool {
+        let told = |options| {
+            let all: Vec<_> = attributes(options).collect();
+            [TCA_U32_CLASSID, TCA_U32_SEL].map(|kind| value(&all, kind).map(<[u8]>::to_vec))
+        };
+        told(one) == told(other)
     }
 
     /// A struct tc_u32_sel with one key for each 32 bits of the destination that matter.
