@@ -42,6 +42,8 @@ pub enum Error {
         path: PathBuf,
         cause: io::Error,
     },
+    #[error("cannot write to {}: {cause}; it says what it said before", path.display())]
+    Append { path: PathBuf, cause: io::Error },
     #[error("the journal of drill {0} is there already: a drill's id is used once; choose another")]
     Used(String),
     #[error(
@@ -96,8 +98,13 @@ impl Journal {
         let records: Vec<Record> = std::iter::once(Record::Armed(armed))
             .chain(intents)
             .collect();
-        let named = journal
-            .write(&records)
+        let part = journal.path.clone();
+        let written = journal.write(&records).map_err(|cause| Error::File {
+            what: "write",
+            path: part,
+            cause,
+        });
+        let named = written
             .and_then(|()| journal.take_name(path, &drill))
             .and_then(|()| sync_directory(directory));
         match named {
@@ -177,9 +184,13 @@ impl Journal {
     /// Appends one record; it is on disk when this returns.
     pub fn append(&mut self, record: &Record) -> Result<(), Error> {
         self.write(std::slice::from_ref(record))
+            .map_err(|cause| Error::Append {
+                path: self.path.clone(),
+                cause,
+            })
     }
 
-    fn write(&mut self, records: &[Record]) -> Result<(), Error> {
+    fn write(&mut self, records: &[Record]) -> io::Result<()> {
         let mut link = self.link;
         let lines = link.encode(records);
         let mut attempt = || {
@@ -197,11 +208,7 @@ impl Journal {
         };
         // Half a line in the middle would make all that follows unreadable.
         let _ = self.file.set_len(self.length);
-        Err(Error::File {
-            what: "write",
-            path: self.path.clone(),
-            cause,
-        })
+        Err(cause)
     }
 }
 

@@ -15,11 +15,12 @@ use crate::boottime::{Boottime, sleep_until};
 use crate::changes::Hands;
 use crate::drill::{Armed, Order, Reverted};
 use crate::guardian::{Guardian, Home};
-use crate::guards::Identity;
+use crate::guards::{Identity, is_word};
 use crate::halt::Halt;
 use crate::journal;
 use crate::kernel::memory;
 use crate::kernel::process::forbid_core_dumps;
+use crate::revert;
 
 /// How far ahead fire is: a little more than an agent wants at least.
 const AHEAD: Duration = Duration::from_millis(60);
@@ -60,6 +61,17 @@ pub async fn run(options: Options) -> Result<bool, String> {
     };
     if let Some(refusal) = Halt::of(&options.state_dir).refusal() {
         return Err(refusal);
+    }
+    if !is_word(&options.drill) {
+        let drill = &options.drill;
+        return Err(format!(
+            "{drill:?} is no id of a drill; nothing was altered"
+        ));
+    }
+    // Two rehearsals may run side by side, so an open journal forbids nothing.
+    let corrupt = revert::corrupt(&options.state_dir).map_err(|error| error.to_string())?;
+    if !corrupt.is_empty() {
+        return Err(format!("{}; nothing was altered", corrupt.join("; ")));
     }
     let order = order(&options)?;
     let mut hands = Hands::of(&options.state_dir).map_err(|error| error.to_string())?;

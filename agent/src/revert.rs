@@ -132,7 +132,8 @@ pub fn revert<'a>(
     outcome
 }
 
-/// Undoes all of them in this order, past failures. The answers are in the same order.
+/// Undoes all of them in this order, past failures; then those again that another one may have stood in
+/// the way of, as long as that helps. The answers are in the same order.
 pub fn walk(
     undos: &[&Undo],
     hands: &mut Hands,
@@ -140,13 +141,19 @@ pub fn walk(
 ) -> Vec<Result<Vec<String>, changes::Error>> {
     let walked = undos.iter().map(|undo| undo.undo(hands, permit));
     let mut answers: Vec<_> = walked.collect();
-    for (undo, answer) in undos.iter().zip(&mut answers) {
-        let drifted = answer.as_ref().is_ok_and(|drifted| !drifted.is_empty());
-        if drifted && undo.leans_on_others() {
-            *answer = undo.undo(hands, permit);
+    let settled = |answer: &Result<Vec<String>, _>| answer.as_ref().is_ok_and(Vec::is_empty);
+    loop {
+        let mut helped = false;
+        for (undo, answer) in undos.iter().zip(&mut answers) {
+            if !settled(answer) && undo.leans_on_others() {
+                *answer = undo.undo(hands, permit);
+                helped |= settled(answer);
+            }
+        }
+        if !helped {
+            return answers;
         }
     }
-    answers
 }
 
 /// Takes over one journal whose agent is gone and walks its way back. None: it was closed already.
@@ -219,14 +226,31 @@ pub fn take_over_all(state: &Path, patience: Duration, hands: &mut Hands, cause:
 
 /// Journals that forbid a new drill: open ones, or such that cannot be read.
 pub fn unfinished(state: &Path) -> Result<Vec<String>, journal::Error> {
+    let open = |path: &Path, contents: &Contents| {
+        let open = !contents.is_settled();
+        open.then(|| format!("the journal {} is still open", path.display()))
+    };
+    each_journal(state, |path, contents| {
+        corrupt_or_none(path, contents).or_else(|| open(path, contents))
+    })
+}
+
+/// Journals that cannot be read as a whole.
+pub fn corrupt(state: &Path) -> Result<Vec<String>, journal::Error> {
+    each_journal(state, corrupt_or_none)
+}
+
+fn corrupt_or_none(path: &Path, contents: &Contents) -> Option<String> {
+    contents.corrupt.then(|| corrupt_text(path, contents))
+}
+
+fn each_journal(
+    state: &Path,
+    told: impl Fn(&Path, &Contents) -> Option<String>,
+) -> Result<Vec<String>, journal::Error> {
     let mut words = Vec::new();
     for path in journal::all(&journal::directory(state))? {
-        let contents = journal::read(&path)?;
-        if contents.corrupt {
-            words.push(corrupt_text(&path, &contents));
-        } else if !contents.is_settled() {
-            words.push(format!("the journal {} is still open", path.display()));
-        }
+        words.extend(told(&path, &journal::read(&path)?));
     }
     Ok(words)
 }

@@ -172,6 +172,11 @@ fn captured(change: &FileChange, disks: &mut Disks, place: &Place) -> Result<Und
     let entry = entry.ok_or_else(|| refused("it is not there".to_owned()))?;
     let room = folder.room().map_err(failed)?;
     fit_to_alter(&entry.facts, room.read_only).map_err(|why| refused(why.to_owned()))?;
+    if folder.is_of_the_kernel().map_err(failed)? {
+        return Err(refused(
+            "it is a value of the kernel and no file".to_owned(),
+        ));
+    }
     let undo = Undo {
         path: change.path.clone(),
         folder: folder.path().to_owned(),

@@ -46,11 +46,16 @@ pub fn elsewhere(
     }
 }
 
-/// Whoever holds the namespace: a process, one of its threads, or a mount (`ip netns`).
+/// Whoever holds the namespace: a mount (`ip netns`), a process, one of its threads, or an open file. A
+/// socket that is all that is left of one holds it too, and is not seen.
 fn holder(wanted: u64) -> io::Result<Option<PathBuf>> {
     let mut places = mounts(&std::fs::read_to_string("/proc/thread-self/mountinfo")?);
     for (process, thread) in procfs::all_threads()? {
         places.push(format!("/proc/{process}/task/{thread}/ns/net").into());
+    }
+    let others = procfs::pids()?.into_iter();
+    for process in others.filter(|pid| *pid != std::process::id()) {
+        places.extend(procfs::open_namespaces(process)?);
     }
     let mut known = BTreeMap::<NamespaceId, Option<u64>>::new();
     for place in places {
@@ -63,8 +68,12 @@ fn holder(wanted: u64) -> io::Result<Option<PathBuf>> {
         let cookie = match known.get(&namespace.id) {
             Some(cookie) => *cookie,
             None => {
-                let socket = namespace.run(Socket::open_route)?;
-                let cookie = socket.ok().and_then(|socket| socket.namespace());
+                let cookie = match namespace.run(Socket::open_route) {
+                    Ok(socket) => socket.ok().and_then(|socket| socket.namespace()),
+                    // One of processes or mounts.
+                    Err(cause) if cause.kind() == io::ErrorKind::InvalidInput => None,
+                    Err(cause) => return Err(cause),
+                };
                 known.insert(namespace.id, cookie);
                 cookie
             }
@@ -89,7 +98,11 @@ fn mounts(mountinfo: &str) -> Vec<PathBuf> {
 
 /// Every other error, such as no descriptors left, tells nothing of who holds a namespace.
 fn cannot_hold(cause: &io::Error) -> bool {
-    procfs::is_gone(cause) || cause.kind() == io::ErrorKind::PermissionDenied
+    // Its number may be that of a socket by now, which cannot be opened: ENXIO.
+    let a_socket = Some(nix::errno::Errno::ENXIO as i32);
+    procfs::is_gone(cause)
+        || cause.kind() == io::ErrorKind::PermissionDenied
+        || cause.raw_os_error() == a_socket
 }
 
 #[cfg(test)]

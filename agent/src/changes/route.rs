@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Error, Hands, Place, Reversible, network};
 use crate::journal::Permit;
+use crate::kernel::links::Links;
 use crate::kernel::netlink::{self, Socket};
 use crate::kernel::nft::Gate;
 use crate::kernel::route::{self, Kind, Route};
@@ -137,7 +138,7 @@ impl Reversible for RouteChange {
                 .is_some_and(|ours| route.is_the_asked(ours))
         };
         let mut ours = now.iter().find(is_ours);
-        let mut drifted = Vec::new();
+        let (mut drifted, mut owed) = (Vec::new(), None);
         let missing = undo.routes.iter().filter(|route| !now.contains(route));
         let missing: Vec<&Route> = missing.collect();
         if missing.is_empty() && ours.is_none() {
@@ -157,15 +158,18 @@ impl Reversible for RouteChange {
                 None => route::add(socket, route, permit),
             };
             if let Err(cause) = put {
-                match way_is_gone(&cause) {
+                match way_is_gone(route, &cause).map_err(back)? {
                     true => drifted.push(format!("the way of the {route} is gone: {cause}")),
-                    false => return Err(back(cause)),
+                    false => owed = Some(cause),
                 }
             }
         }
-        // Also one whose place could not be filled again.
+        // Also one whose place could not be filled again: the fault ends, whatever is still owed.
         if let Some(ours) = &undo.instead {
             route::delete(socket, ours, permit).map_err(back)?;
+        }
+        if let Some(cause) = owed {
+            return Err(back(cause));
         }
         verified(undo, hands, drifted)
     }
@@ -211,11 +215,16 @@ fn verified(undo: &Undo, hands: &mut Hands, drifted: Vec<String>) -> Result<Vec<
     }
 }
 
-/// What no second try would change: the device, the address or the next hop object of the route is not
-/// there any more. A next hop that is out of reach may come back (ENETUNREACH, EHOSTUNREACH): without
-/// a fault the route would have stayed in the table, so it is owed.
-fn way_is_gone(cause: &netlink::Error) -> bool {
-    use Errno::{EADDRNOTAVAIL, EINVAL, ENETDOWN, ENODEV, ENOENT};
+/// What no second try would change: a device, the address or the next hop object of the route is not
+/// there any more. A next hop that is out of reach on a device that is there may come back: without a fault
+/// the route would have stayed in the table, so it is owed.
+fn way_is_gone(route: &Route, cause: &netlink::Error) -> Result<bool, netlink::Error> {
+    use Errno::{EADDRNOTAVAIL, EHOSTUNREACH, EINVAL, ENETDOWN, ENETUNREACH, ENODEV, ENOENT};
+    if matches!(cause.errno(), Some(ENETUNREACH | EHOSTUNREACH)) {
+        let links = Links::open()?.all()?;
+        let is_there = |device: &u32| links.iter().any(|link| link.index == *device);
+        return Ok(!route.devices().iter().all(is_there));
+    }
     let gone = [
         ENODEV,
         ENETDOWN,
@@ -224,7 +233,7 @@ fn way_is_gone(cause: &netlink::Error) -> bool {
         ENOENT,
         Errno::EEXIST, // somebody was quicker than the look
     ];
-    cause.errno().is_some_and(|errno| gone.contains(&errno))
+    Ok(cause.errno().is_some_and(|errno| gone.contains(&errno)))
 }
 
 fn unlike(what: &str, seen: String) -> Error {

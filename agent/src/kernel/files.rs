@@ -31,6 +31,22 @@ pub use content::{
 /// `TMPFS_MAGIC` and `RAMFS_MAGIC` of linux/magic.h and fs/ramfs.
 const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
 
+/// File systems whose files are the kernel's own values, of linux/magic.h: proc, sysfs, cgroup, cgroup2,
+/// debugfs, tracefs, securityfs, configfs, bpf, pstore, efivarfs.
+const OF_THE_KERNEL: [u64; 11] = [
+    0x9fa0,
+    0x6265_6572,
+    0x0027_e0eb,
+    0x6367_7270,
+    0x6462_6720,
+    0x7472_6163,
+    0x7363_6673,
+    0x6265_6570,
+    0xcafe_4a11,
+    0x6165_676c,
+    0xde5e_81e4,
+];
+
 /// What names an inode as long as its file system is mounted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -131,8 +147,30 @@ impl Folder {
 
     /// Whether its files live in memory only, and so end with the machine.
     pub fn in_memory(&self) -> io::Result<bool> {
+        Ok(IN_MEMORY.contains(&self.kind()?))
+    }
+
+    /// Whether its files are no files but values of the kernel.
+    pub fn is_of_the_kernel(&self) -> io::Result<bool> {
+        Ok(OF_THE_KERNEL.contains(&self.kind()?))
+    }
+
+    /// The magic number of its file system, statfs(2).
+    fn kind(&self) -> io::Result<u64> {
         let kind = rustix::fs::fstatfs(&self.fd)?.f_type as u64;
-        Ok(IN_MEMORY.contains(&(kind & 0xffff_ffff)))
+        Ok(kind & 0xffff_ffff)
+    }
+
+    /// The file of this inode, whatever its name in here is; none if it is not in here.
+    pub fn find_inode(&self, wanted: impl Fn(&Entry) -> bool) -> io::Result<Option<Entry>> {
+        for name in std::fs::read_dir(link_of(&self.fd))? {
+            let name = name?.file_name();
+            let found = name.to_str().map(|name| self.find(name)).transpose()?;
+            if let Some(entry) = found.flatten().filter(&wanted) {
+                return Ok(Some(entry));
+            }
+        }
+        Ok(None)
     }
 
     /// A new, empty file that only root may read.

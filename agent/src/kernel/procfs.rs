@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 /// PF_KTHREAD of linux/sched.h.
 const KERNEL_THREAD: u64 = 0x0020_0000;
@@ -157,6 +158,34 @@ pub fn all_threads() -> io::Result<Vec<(u32, u32)>> {
         }
     }
     Ok(all)
+}
+
+/// Its descriptors of namespaces; none of a process that has ended or may not be looked at. What one was
+/// opened by is no part of its link, so files are told apart by where they live: nsfs.
+pub fn open_namespaces(pid: u32) -> io::Result<Vec<PathBuf>> {
+    let nsfs = std::fs::metadata("/proc/thread-self/ns/net")?.dev();
+    let hidden =
+        |cause: &io::Error| is_gone(cause) || cause.kind() == io::ErrorKind::PermissionDenied;
+    let entries = match std::fs::read_dir(format!("/proc/{pid}/fd")) {
+        Ok(entries) => entries,
+        Err(cause) if hidden(&cause) => return Ok(Vec::new()),
+        Err(cause) => return Err(cause),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = match entry {
+            Ok(entry) => entry.path(),
+            Err(cause) if hidden(&cause) => return Ok(found),
+            Err(cause) => return Err(cause),
+        };
+        match std::fs::metadata(&path) {
+            Ok(open) if open.dev() == nsfs => found.push(path),
+            Ok(_) => {}
+            Err(cause) if hidden(&cause) => {} // closed meanwhile
+            Err(cause) => return Err(cause),
+        }
+    }
+    Ok(found)
 }
 
 fn number_of(entry: &std::fs::DirEntry) -> Option<u32> {

@@ -154,6 +154,21 @@ impl Route {
         self.word(RTA_PRIORITY).unwrap_or(0)
     }
 
+    /// Numbers of the devices that it leads to; none are known of a next hop object.
+    pub fn devices(&self) -> Vec<u32> {
+        let mut devices: Vec<u32> = self.word(RTA_OIF).into_iter().collect();
+        let mut hops = self.attribute(RTA_MULTIPATH).unwrap_or_default();
+        // Each is a struct rtnexthop: length, flags, hops, ifindex.
+        while let Some((&[low, high, _, _, a, b, c, d], _)) = hops.split_first_chunk::<8>() {
+            devices.push(u32::from_ne_bytes([a, b, c, d]));
+            let length = usize::from(u16::from_ne_bytes([low, high]));
+            hops = hops
+                .get(length.next_multiple_of(4).max(8)..)
+                .unwrap_or_default();
+        }
+        devices
+    }
+
     pub fn is_ours(&self) -> bool {
         self.header[5] == OURS
     }
@@ -342,6 +357,22 @@ mod tests {
         assert_eq!((plain.table(), plain.metric()), (254, 0));
         let cached = route(RTM_F_CLONED, &[]);
         assert!(Route::parse(&cached).is_none());
+    }
+
+    #[test]
+    fn the_devices_of_a_route_are_those_of_its_hops() {
+        let of = |more: &[(u16, Vec<u8>)]| Route::parse(&route(0, more)).unwrap().devices();
+        assert_eq!(of(&[(RTA_OIF, 7_u32.to_ne_bytes().to_vec())]), [7]);
+        let hop = |length: u16, device: u32| {
+            let mut hop = length.to_ne_bytes().to_vec();
+            hop.extend_from_slice(&[0, 0]);
+            hop.extend_from_slice(&device.to_ne_bytes());
+            hop.resize(usize::from(length).next_multiple_of(4), 0);
+            hop
+        };
+        let hops = [hop(16, 3), hop(8, 4)].concat();
+        assert_eq!(of(&[(RTA_MULTIPATH, hops)]), [3, 4]);
+        assert_eq!(of(&[(RTA_MULTIPATH, vec![0; 11])]), [0], "nonsense ends");
     }
 
     #[test]

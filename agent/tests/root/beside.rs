@@ -139,6 +139,44 @@ fn a_journal_that_was_emptied_is_told_until_somebody_has_looked() {
 
 #[test]
 #[ignore = "needs root: mount namespaces"]
+fn a_rehearsal_takes_no_strange_id_and_no_corrupt_journal_beside_it() {
+    let host = Host::new();
+    let (_folder, path) = file();
+    let changes = host.path("changes.json");
+    let json = serde_json::to_string(&[chmod(&path, 0o001)]).unwrap();
+    std::fs::write(&changes, json).unwrap();
+    let refused = |drill: &str, word: &str| {
+        let (state, changes, drill) = (host.state(), changes.clone(), drill.to_owned());
+        let output = host.run(move || {
+            let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cellwall-agent"));
+            command.args(["change", "--drill", &drill, "--state-dir"]);
+            command.arg(state).arg(changes).output().unwrap()
+        });
+        let told = text(&output);
+        assert_eq!(
+            (output.status.code(), mode(&path)),
+            (Some(70), 0o644),
+            "{told}"
+        );
+        assert!(
+            told.contains(word) && told.contains("nothing was altered"),
+            "{told}"
+        );
+    };
+    for strange in ["", "..", "../d", "a b", "UPPER"] {
+        refused(strange, "is no id of a drill");
+    }
+    std::fs::create_dir_all(host.state().join("journal")).unwrap();
+    let corrupt = host.state().join("journal/a.journal");
+    std::fs::write(&corrupt, "12 deadbeef {}\n").unwrap();
+    refused("d", "a.journal is corrupt");
+    std::fs::remove_file(corrupt).unwrap();
+    host.change("d", &[chmod(&path, 0o001)], "200ms")
+        .ends_clean();
+}
+
+#[test]
+#[ignore = "needs root: mount namespaces"]
 fn nothing_is_armed_with_a_state_directory_that_others_can_write() {
     let host = Host::new();
     let (_folder, path) = file();

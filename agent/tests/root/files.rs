@@ -248,6 +248,38 @@ fn refused(host: &Host, folder: &Path, path: &Path, act: &FileAct, words: &str) 
 }
 
 #[test]
+#[ignore = "needs root: network namespace"]
+fn a_value_of_the_kernel_is_no_file() {
+    let host = Host::new();
+    let path = Path::new("/proc/sys/net/ipv4/ip_default_ttl");
+    for (number, act) in acts().iter().enumerate() {
+        let drill = format!("r{number}");
+        let (code, told) = host.change(&drill, &[change(path, act)], "100ms").ends();
+        assert_eq!(code, Some(70), "{told}");
+        assert!(told.contains("a value of the kernel"), "{told}");
+    }
+}
+
+#[test]
+#[ignore = "needs root: mount namespace"]
+fn a_mode_comes_back_under_the_name_that_a_rotation_gave() {
+    let host = Host::new();
+    let folder = host.tmpfs("logs", "size=1m");
+    let (path, rotated) = (folder.join("a.log"), folder.join("a.log.1"));
+    host.write(&path, "one");
+    let before = host.inventory(&folder);
+    let mut changing = in_force(&host, &path, &FileAct::Chmod { mode: 0o001 }, "d", "1h");
+    host.command("mv", &format!("{} {}", path.display(), rotated.display()));
+    host.write(&path, "two");
+    changing.crash_with_guardian();
+    let told = host.revert_clean();
+    assert!(!told.contains("drifted"), "{told}");
+    assert_eq!(host.read(&path).as_deref(), Some("two"));
+    host.command("mv", &format!("{} {}", rotated.display(), path.display()));
+    assert_eq!(host.inventory(&folder), before, "{told}");
+}
+
+#[test]
 #[ignore = "needs root: mount namespace, loop device"]
 fn what_has_no_room_or_may_not_be_altered_is_refused() {
     let host = Host::new();

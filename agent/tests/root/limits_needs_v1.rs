@@ -190,6 +190,27 @@ fn a_group_that_was_made_again_keeps_its_limits() {
     }
 }
 
+/// As a runtime does it: the container's group is named by its id, below that of its pod.
+#[test]
+#[ignore = "needs root: v1 control groups"]
+fn a_container_that_comes_back_with_another_id_is_left_alone() {
+    for mut case in Case::all() {
+        let host = Host::new();
+        let old = case.group.below();
+        let pod = std::mem::replace(&mut case.group, old);
+        let mut changing = case.in_force(&host, "1500ms");
+        let other = pod.path.join("another-id");
+        std::fs::create_dir(&other).unwrap();
+        let new = Group { path: other };
+        let before = new.read(case.file);
+        drop(case.group);
+        let (code, text) = changing.ends();
+        assert_eq!((code, new.read(case.file)), (Some(0), before), "{text}");
+        assert!(text.contains("was removed early"), "{text}");
+        host.revert_clean();
+    }
+}
+
 #[test]
 #[ignore = "needs root: v1 control groups"]
 fn what_cannot_or_must_not_be_limited_is_refused() {

@@ -154,3 +154,54 @@ fn a_drill_whose_agent_was_restarted_says_when_and_why_it_ended() {
         assert_eq!((reply.cause.as_str(), reply.ended_boottime_ns), ("", 0));
     }
 }
+
+/// The program with another number for each of its own and others' versions: as long as ours.
+fn newer(folder: &std::path::Path) -> std::path::PathBuf {
+    let (ours, newer) = (env!("CARGO_PKG_VERSION"), "9.9.9");
+    assert_eq!(ours.len(), newer.len());
+    let mut program = std::fs::read(env!("CARGO_BIN_EXE_cellwall-agent")).unwrap();
+    let found: Vec<usize> = program
+        .windows(ours.len())
+        .enumerate()
+        .filter_map(|(at, bytes)| (bytes == ours.as_bytes()).then_some(at))
+        .collect();
+    for at in found {
+        program[at..at + newer.len()].copy_from_slice(newer.as_bytes());
+    }
+    let path = folder.join("cellwall-agent");
+    std::fs::write(&path, program).unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+#[ignore = "needs root: network namespaces and nftables"]
+fn an_agent_that_comes_back_in_a_newer_version_has_ended_the_fault() {
+    let (site, mut agent, client) = Site::with_agent();
+    assert_eq!(client.status().unwrap().version, env!("CARGO_PKG_VERSION"));
+    client.cut("d", &simple());
+    nix::sys::signal::kill(guardian_of(agent.pid()), nix::sys::signal::Signal::SIGKILL).unwrap();
+    agent.crash();
+    let folder = tempfile::tempdir().unwrap();
+    let program = newer(folder.path());
+    let _agent = AgentProcess::start_program(&program, &site.node, &site.pki, site.state.path());
+    client.wait_until_up();
+    let status = client.status().unwrap();
+    assert_eq!(status.version, "9.9.9");
+    assert!(status.residue.is_empty(), "{status:?}");
+    assert_eq!(site.node.our_tables(), 0);
+    // By this the conductor calls its drill truncated.
+    let refused = words(client.renew("d"));
+    assert!(
+        refused.contains("over") || refused.contains("not armed"),
+        "{refused}"
+    );
+    let reply = client.revert("d").unwrap();
+    assert!(reply.verified && reply.residue.is_empty(), "{reply:?}");
+    assert!(
+        !reply.cause.is_empty() && reply.ended_boottime_ns > 0,
+        "{reply:?}"
+    );
+    client.cut("e", &simple());
+    client.revert_clean("e");
+}

@@ -384,7 +384,7 @@ fn what_could_not_be_put_back_exactly_is_refused() {
 #[test]
 #[ignore = "needs root: network namespace"]
 fn a_route_is_owed_while_its_next_hop_is_out_of_reach() {
-    for (to, network, back) in [
+    let networks = [
         (
             "10.20.0.0/24",
             "route del 10.2.0.0/24 dev up1",
@@ -395,21 +395,26 @@ fn a_route_is_owed_while_its_next_hop_is_out_of_reach() {
             "-6 route del fd02::/64 dev up1",
             "-6 route add fd02::/64 dev up1 proto kernel metric 256",
         ),
-    ] {
+    ];
+    for ((to, network, back), instead) in networks
+        .into_iter()
+        .flat_map(|network| [(network, None), (network, Some(Instead::Blackhole))])
+    {
         let host = host();
-        let withdrawn = Change::Route(RouteChange {
+        let changed = Change::Route(RouteChange {
             destination: to.parse().unwrap(),
             table: 254,
-            instead: None,
+            instead,
         });
-        let mut changing = host.change("d", &[withdrawn], "1h");
+        let mut changing = host.change("d", &[changed], "1h");
         assert!(changing.says("in force"), "{:?}", changing.ends());
         host.ip(network);
         changing.crash_with_guardian();
         let output = host.revert_all();
         let told = text(&output);
         assert_eq!(output.status.code(), Some(4), "{told}");
-        assert!(host.routes_to(to, 254).is_empty(), "{told}");
+        let left = host.routes_to(to, 254);
+        assert!(left.is_empty(), "ours is not left in its place: {left:?}");
         host.ip(back);
         let told = host.revert_clean();
         assert!(!told.contains("drifted"), "{told}");

@@ -252,31 +252,38 @@ fn a_revert_in_the_wrong_namespace_says_where_the_right_one_is() {
     let output = host.revert_all_in(&WITHIN);
     assert!(output.status.success(), "{}", text(&output));
     assert_eq!((host.whole_network(), host.inner()), before);
-    // A process that is in it holds it as well as a mount.
-    let changing = in_force_again(&host);
-    let mut sleeper = host.run(|| {
-        let mut command = std::process::Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).args(WITHIN);
-        command.args(["sleep", "600"]).spawn().unwrap()
-    });
-    until("it sleeps there", || {
-        let words = agent::kernel::procfs::command_line(sleeper.id());
-        words.first().is_some_and(|word| word == "sleep")
-    });
-    host.ip(&format!("netns del {INNER}"));
-    kill_both(changing);
-    let told = text(&host.revert_all());
-    let place = format!("/proc/{0}/task/{0}/ns/net", sleeper.id());
-    assert!(told.contains(&place), "{told}");
-    sleeper.kill().unwrap();
-    sleeper.wait().unwrap();
-    until("the namespace is gone", || is_gone(&host));
-    host.revert_clean();
 }
 
-fn in_force_again(host: &Host) -> Changing {
-    std::fs::remove_file(host.state().join("journal/d.journal")).unwrap();
-    in_force(host, "1h")
+/// A process that is in it holds it as well as a mount, and so does one that only has it open.
+#[test]
+#[ignore = "needs root: network and mount namespaces, nftables"]
+fn a_namespace_without_a_name_is_there_as_long_as_a_process_holds_it() {
+    let inside = [&WITHIN[..], &["sleep", "600"]].concat();
+    let open = ["sh", "-c", "exec 9</run/netns/inner; exec sleep 600"];
+    for (holder, place) in [(&inside[..], "task/PID/ns/net"), (&open, "fd/9")] {
+        let host = host();
+        let words: Vec<String> = holder.iter().copied().map(str::to_owned).collect();
+        let mut sleeper = host.run(|| {
+            let mut command = std::process::Command::new("setpriv");
+            command.args(["--pdeathsig", "KILL", "--"]).args(words);
+            command.spawn().unwrap()
+        });
+        until("it sleeps there", || {
+            let words = agent::kernel::procfs::command_line(sleeper.id());
+            words.first().is_some_and(|word| word == "sleep")
+        });
+        let changing = in_force(&host, "1h");
+        host.ip(&format!("netns del {INNER}"));
+        kill_both(changing);
+        let told = text(&host.revert_all());
+        let pid = sleeper.id().to_string();
+        let place = format!("/proc/{pid}/{}", place.replace("PID", &pid));
+        assert!(told.contains(&place), "{told}");
+        sleeper.kill().unwrap();
+        sleeper.wait().unwrap();
+        until("the namespace is gone", || is_gone(&host));
+        host.revert_clean();
+    }
 }
 
 /// What it tells of devices that come and go while everything is cut.

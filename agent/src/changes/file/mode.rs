@@ -26,14 +26,15 @@ pub(super) fn make(undo: &Undo, mode: u32, permit: &Permit) -> Result<(), String
 
 pub(super) fn undo(looked: &Looked<'_>, ours: u32, permit: &Permit) -> Result<Vec<String>, Error> {
     let (path, then) = (&looked.undo.path, looked.undo.original.mode);
-    let entry = match looked.path()? {
-        Stands::Original(entry) => entry,
-        Stands::Nothing | Stands::Other(_) => {
-            return Ok(vec![format!(
-                "{path} is gone or another file now; if the old one was renamed, it may still have \
+    let found = match looked.path()? {
+        Stands::Original(entry) => Some(entry),
+        Stands::Nothing | Stands::Other(_) => looked.renamed()?,
+    };
+    let Some(entry) = found else {
+        return Ok(vec![format!(
+            "{path} is gone or another file now; if the old one was moved elsewhere, it may still have \
                  mode {ours:04o} instead of {then:04o}"
-            )]);
-        }
+        )]);
     };
     match entry.facts.mode {
         now if now == then => Ok(Vec::new()),

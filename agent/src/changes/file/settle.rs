@@ -99,6 +99,12 @@ impl<'a> Looked<'a> {
         self.look(&self.undo.name)
     }
 
+    /// The file itself under another name in its folder, as whoever rotates logs gives it.
+    pub(super) fn renamed(&self) -> Result<Option<Entry>, Error> {
+        let found = self.folder.find_inode(|entry| self.undo.is_original(entry));
+        found.map_err(|error| self.failed("look for it", error))
+    }
+
     pub(super) fn sidecar(&self) -> Result<Stands, Error> {
         self.look(&self.undo.sidecar)
     }

@@ -78,8 +78,26 @@ impl AgentProcess {
         Self::start_with(node, pki, state, state, PORT, &[])
     }
 
+    /// Another build of it.
+    pub fn start_program(program: &Path, node: &Namespace, pki: &Pki, state: &Path) -> Self {
+        Self::spawn(program, node, pki, state, state, PORT, &[])
+    }
+
     /// With its files in `files`, and `around` it: a program that executes its arguments.
     pub fn start_with(
+        node: &Namespace,
+        pki: &Pki,
+        state: &Path,
+        files: &Path,
+        port: u16,
+        around: &[String],
+    ) -> Self {
+        let program = Path::new(env!("CARGO_BIN_EXE_cellwall-agent"));
+        Self::spawn(program, node, pki, state, files, port, around)
+    }
+
+    fn spawn(
+        program: &Path,
         node: &Namespace,
         pki: &Pki,
         state: &Path,
@@ -105,7 +123,7 @@ impl AgentProcess {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]);
         command.args(around);
-        command.arg(env!("CARGO_BIN_EXE_cellwall-agent"));
+        command.arg(program);
         command.args(["run", "--cell", "a", "--node", "n1", "--listen"]);
         command.arg(format!("[::]:{port}"));
         command

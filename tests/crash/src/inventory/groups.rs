@@ -92,12 +92,14 @@ fn walk(folder: &Path, agents: &str, told: &mut Vec<String>) -> Result<(), Strin
     Ok(())
 }
 
-/// Groups that bear our name at the top of a hierarchy, but for labs and other runs of this program.
+/// Groups that bear our name at the top of a hierarchy, but for labs, tests of the agent and other runs of
+/// this program.
 fn others_of_ours(root: &Path, own: &str, told: &mut Vec<String>) {
     let entries = fs::read_dir(root).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     let foreign = |name: &String| {
-        name != own && !name.starts_with("cellwall-lab") && !name.starts_with("cellwall-crash-")
+        let others = ["cellwall-lab", "cellwall-test-", "cellwall-crash-"];
+        name != own && !others.iter().any(|other| name.starts_with(other))
     };
     let ours = names
         .filter(|name| name.contains("cellwall"))

@@ -59,6 +59,11 @@ impl Journals {
         records.map(|record| line(&record)).collect()
     }
 
+    /// Whether a record has these words.
+    pub fn tell(&self, words: &str) -> bool {
+        self.told().iter().any(|line| line.contains(words))
+    }
+
     /// They are closed: the next drill begins as the first one did.
     pub fn forget(&self) {
         for path in self.all() {

@@ -120,9 +120,28 @@ fn drift_is_told_and_left() {
 
     let (mut case, undo) = Case::in_force(FileAct::Chmod { mode: 0o440 });
     REWRITTEN(&case);
-    let mode = case.path().metadata().unwrap().mode();
-    assert_eq!(case.undo(&undo).unwrap().len(), 1);
-    assert_eq!(case.path().metadata().unwrap().mode(), mode, "theirs");
+    let mode = |case: &Case, name: &str| {
+        let path = case.folder.path().join(name);
+        path.metadata().unwrap().mode() & 0o7777
+    };
+    let theirs = mode(&case, "app.conf");
+    assert_eq!(mode(&case, "link"), 0o440, "the file that was altered");
+    let drifted = case.undo(&undo).unwrap();
+    assert!(drifted.is_empty(), "{drifted:?}");
+    assert_eq!(
+        (mode(&case, "app.conf"), mode(&case, "link")),
+        (theirs, 0o640)
+    );
+
+    let (mut case, undo) = Case::in_force(FileAct::Chmod { mode: 0o440 });
+    REWRITTEN(&case);
+    std::fs::remove_file(case.folder.path().join("link")).unwrap();
+    assert_eq!(
+        case.undo(&undo).unwrap().len(),
+        1,
+        "it is not in this folder any more"
+    );
+    assert_eq!(mode(&case, "app.conf"), theirs);
 
     // Written before the cut: the tail comes back, the time of their write stays.
     let (mut case, undo) = Case::in_force(FileAct::Truncate { bytes: CUT });
