@@ -14,13 +14,15 @@ CARGO_DENY_VERSION := 0.20.2
 SUDO := $(if $(filter 0,$(shell id -u)),env,sudo -E env "PATH=$(PATH)")
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
-# A sample of crash points has so many points, and the seed is the time unless it is given.
+# A sample of crash points has so many points, and so many of a conductor; the seed is the time unless it is
+# given.
 POINTS := 504
+CONDUCTED := 4
 CRASH_OPTIONS := $(if $(SEED),--seed $(SEED)) $(foreach scene,$(SCENE),--scene $(scene))
 MISTAKES := journal-after forgets-undo restores-default
 
 .PHONY: help setup setup-apt setup-deny cluster-programs guest-kernel build check lint deny test guest \
-	crash-sample crash crash-mistakes bench-undo bench-verdict bench-flaws lab demo clean
+	crash-sample crash-sampled crash crash-mistakes bench-undo bench-verdict bench-probes bench-flaws lab demo clean
 
 help: ## Say what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -76,17 +78,19 @@ test: setup check build ## Install what is missing, run every check and test
 	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER='$(SUDO)' \
 	cargo test --release --workspace --locked -- --include-ignored --test-threads=1 \
 	  $$($(SUDO) tests/lacks.sh)
-	$(SUDO) $(BIN)/crash --sample $(POINTS) --seed 1
-	$(SUDO) $(BIN)/crash conductor --sample 4 --seed 1
+	$(MAKE) crash-sampled SEED=1
 	$(SUDO) $(BIN)/flaws --sample 3 --seed 1
 	$(SUDO) $(BIN)/guest --seed 1
 
 guest: guest-kernel build ## Prove on another kernel, in QEMU: power cut, netem, cgroup v2, OOM, clock jumps
 	$(SUDO) $(BIN)/guest $(if $(SEED),--seed $(SEED))
 
-crash-sample: build ## Kill agents, guardians and conductors at a sample of system calls; SEED=N and SCENE=NAME repeat
+crash-sample: build crash-sampled ## Kill agents, guardians and conductors at a sample of system calls; SEED=N and SCENE=NAME repeat
+
+# Of programs that are built.
+crash-sampled:
 	$(SUDO) $(BIN)/crash --sample $(POINTS) $(CRASH_OPTIONS)
-	$(SUDO) $(BIN)/crash conductor $(if $(SEED),--seed $(SEED))
+	$(SUDO) $(BIN)/crash conductor --sample $(CONDUCTED) $(if $(SEED),--seed $(SEED))
 
 crash: build ## Kill agents and guardians at every system call (takes hours)
 	$(SUDO) $(BIN)/crash --all $(CRASH_OPTIONS)
@@ -107,7 +111,7 @@ crash-mistakes: build ## Show that the harness finds what it must: agents with p
 	@cargo build --quiet --locked -p cellwall-agent --features mistake-ignores-lease \
 	  --target-dir $(BIN)/../mistakes
 	@echo "planted: ignores-lease"; \
-	$(SUDO) $(BIN)/crash conductor --sample 4 --seed 1 --agent $(BIN)/../mistakes/debug/cellwall-agent; \
+	$(SUDO) $(BIN)/crash conductor --sample $(CONDUCTED) --seed 1 --agent $(BIN)/../mistakes/debug/cellwall-agent; \
 	code=$$?; if [ $$code -ne 4 ]; then \
 	  echo "the planted mistake ignores-lease was not found (exit code $$code)"; exit 1; fi; \
 	echo "found: ignores-lease"
@@ -119,6 +123,9 @@ bench-undo: ## Measure how soon faults end, what arming costs, what an agent hol
 
 bench-verdict: ## Measure the verdict of an hour of 100 cells: time from the file on, and memory
 	cargo bench --locked --workspace --bench verdict
+
+bench-probes: ## Measure how many probes one core sends in time
+	cargo bench --locked --workspace --bench rate
 
 bench-flaws: build ## Plant every flaw in a lab, break its first cloud, print what was found; BENCH_OPTIONS="--isolated-runs 100"
 	$(SUDO) $(BIN)/flaws $(BENCH_OPTIONS)
