@@ -27,6 +27,10 @@ pub enum Flaw {
     LossyStore,
     /// The second cell's store keeps some orders twice
     DuplicatingStore,
+    /// The second cell's store forgets some updates and deletions after it acknowledged them
+    ResurrectingStore,
+    /// The second cell's store acknowledges updates that it does not keep
+    StaleStore,
 }
 
 impl Flaw {
@@ -114,6 +118,8 @@ impl<'a> Wiring<'a> {
         let flags = [
             (Flaw::LossyStore, "--lossy"),
             (Flaw::DuplicatingStore, "--duplicate"),
+            (Flaw::ResurrectingStore, "--resurrect"),
+            (Flaw::StaleStore, "--stale"),
         ];
         let wired = flags
             .iter()

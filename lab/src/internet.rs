@@ -149,6 +149,13 @@ pub fn services(clouds: &[CloudLayout], cells: &[CellLayout], place: &Place) -> 
     all
 }
 
+/// Makes the entrypoint's DNS leave out cells that accept no connection.
+pub fn with_failover(services: &mut [Service]) {
+    for dns in services.iter_mut().filter(|s| s.namespace == DNS) {
+        dns.arguments.extend(["--check-port".into(), "80".into()]);
+    }
+}
+
 /// A part of the sample shop on a host.
 pub fn shop(namespace: &str, part: &str, arguments: Vec<String>, place: &Place) -> Service {
     Service {

@@ -47,6 +47,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         plane: Plane::Data,
         ask: Ask::Http(http),
         read_back: None,
+        rewrites: Default::default(),
         rate: rate / f64::from(CELLS),
         timeout: Duration::from_secs(1),
         slo: Some(Duration::from_millis(500)),

@@ -1,17 +1,25 @@
 //! One probe, from its sending to its place in the books.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
+use scenarios::fleet::HttpRequest;
 use tokio::time::{Instant, timeout_at};
 
 use crate::board::Ticket;
 use crate::control::Loopback;
-use crate::entrypoint::{Attributed, EntrypointProbe, Pointed};
-use crate::http::{Connections, Progress, QUOTED, Question};
-use crate::kinds::{Expect, HttpProbe, Kind, Reuse};
+use crate::http::{Connections, Progress, QUOTED, Question, Reply};
+use crate::kinds::{Expect, HttpProbe, Kind, Reuse, question_of};
 use crate::outcome::Outcome;
-use crate::prober::{Shared, Write};
+use crate::prober::Shared;
+use crate::readback::{self, Stored};
+use crate::target::Target;
+use crate::writes::{Fate, Taken, UPDATED, Write};
+
+/// What is done to a write, and what that makes of it once it is acknowledged.
+struct Rewrite {
+    http: HttpRequest,
+    acknowledged: Fate,
+}
 
 pub(crate) struct Errand<'a> {
     pub shared: &'a Shared,
@@ -32,63 +40,173 @@ impl Errand<'_> {
         }
     }
 
-    fn end(&self, outcome: Outcome) {
+    pub(crate) fn end(&self, outcome: Outcome) {
         self.shared
             .board()
             .end(self.ticket, Instant::now(), outcome);
     }
 
     /// Unique in the drill: the run, the stream, the number of the probe.
-    fn id(&self) -> String {
+    pub(crate) fn id(&self) -> String {
         format!("{}-{}-{}", self.shared.run, self.ticket.stream, self.k)
     }
 
     async fn http(&self, probe: &HttpProbe) {
+        if let Some((taken, rewrite)) = self.rewrite_of(probe) {
+            return self.rewrite(probe, &taken, &rewrite).await;
+        }
         let id = self.id();
         let question = match probe.question(&id) {
             Ok(question) => question,
             Err(why) => return self.end(Outcome::Error(why)),
         };
         let deadline = self.intended + probe.timeout;
-        let outcome = self
-            .ask(
-                &question,
-                &probe.connections,
-                (probe.expect, probe.reuse),
-                deadline,
-            )
-            .await;
+        let how = (probe.expect, probe.reuse);
+        let outcome = self.ask(&question, &probe.connections, how, deadline).await;
         let answered = outcome == Outcome::Answered;
         self.end(outcome);
-        if let (true, true, Some(cell)) = (answered, probe.keeps_writes, &probe.cell) {
-            self.shared.acknowledge(Write {
+        if let (true, Some(_), Some(cell)) = (answered, &probe.read_back, &probe.cell) {
+            let write = Write {
                 cell: cell.clone(),
                 probe: probe.probe.clone(),
                 id,
-            });
+                at_ms: self.shared.elapsed_ms(),
+                fate: Fate::Created,
+            };
+            self.shared.writes().acknowledge(self.ticket.stream, write);
         }
     }
 
-    async fn ask(
+    /// Of six requests of a writing probe the third updates and the sixth deletes an acknowledged
+    /// write, if there is one that nothing was done to.
+    fn rewrite_of(&self, probe: &HttpProbe) -> Option<(Taken, Rewrite)> {
+        probe.read_back.as_ref()?;
+        let (http, acknowledged, unsure) = match self.k % 6 {
+            2 => {
+                let updated = |acknowledged| Fate::Updated {
+                    acknowledged,
+                    seen: false,
+                };
+                (
+                    probe.rewrites.update.as_ref()?,
+                    updated(true),
+                    updated(false),
+                )
+            }
+            5 => {
+                let deleted = |acknowledged| Fate::Deleted { acknowledged };
+                (
+                    probe.rewrites.delete.as_ref()?,
+                    deleted(true),
+                    deleted(false),
+                )
+            }
+            _ => return None,
+        };
+        let version = UPDATED.to_string();
+        let http = HttpRequest {
+            url: http.url.replace("{version}", &version),
+            body: http
+                .body
+                .as_ref()
+                .map(|body| body.replace("{version}", &version)),
+            ..http.clone()
+        };
+        let taken = self
+            .shared
+            .writes()
+            .take(self.ticket.stream, self.k, unsure)?;
+        Some((taken, Rewrite { http, acknowledged }))
+    }
+
+    async fn rewrite(&self, probe: &HttpProbe, taken: &Taken, rewrite: &Rewrite) {
+        let question = match question_of(&rewrite.http, &taken.id, Target::parse) {
+            Ok(question) => question,
+            Err(why) => return self.end(Outcome::Error(why)),
+        };
+        let deadline = self.intended + probe.timeout;
+        let how = (Expect::Rewritten(rewrite.http.expect_status), probe.reuse);
+        let reply = self
+            .reply(&question, &probe.connections, how, deadline)
+            .await;
+        let status = reply.as_ref().map(|reply| reply.status).ok();
+        self.end(reply.map_or_else(|outcome| outcome, |_| Outcome::Answered));
+        let settle = |fate, at_ms| self.shared.writes().settle(taken, fate, at_ms);
+        match status {
+            None => {} // It may have been done or not.
+            Some(404) if rewrite.http.expect_status != 404 => settle(Fate::Created, None),
+            Some(_) => {
+                settle(rewrite.acknowledged, Some(self.shared.elapsed_ms()));
+                if matches!(rewrite.acknowledged, Fate::Updated { .. })
+                    && self.sees_update(probe, &taken.id).await
+                {
+                    let seen = Fate::Updated {
+                        acknowledged: true,
+                        seen: true,
+                    };
+                    settle(seen, None);
+                }
+            }
+        }
+    }
+
+    /// Whether the new version of a write is read right after its update was acknowledged.
+    async fn sees_update(&self, probe: &HttpProbe, id: &str) -> bool {
+        let Some(Ok(question)) = probe
+            .read_back
+            .as_ref()
+            .map(|url| readback::question(url, id))
+        else {
+            return false;
+        };
+        let progress = Progress::default();
+        let asked = probe.connections.ask(&question, false, &progress);
+        let limit = Instant::now() + probe.timeout;
+        let Ok(Ok(reply)) = timeout_at(limit, asked).await else {
+            return false;
+        };
+        let stored = readback::stored(reply.status, &reply.body);
+        matches!(stored, Ok(Stored::There { version: Some(version), .. }) if version >= UPDATED)
+    }
+
+    /// The answer if it is as expected; else how the probe ended.
+    async fn reply(
         &self,
         question: &Question,
         connections: &Connections,
         (expect, reuse): (Expect, Reuse),
         deadline: Instant,
-    ) -> Outcome {
+    ) -> Result<Reply, Outcome> {
         let fresh = match reuse {
             Reuse::EveryOther => self.k.is_multiple_of(2),
             Reuse::Always => false,
         };
         match timeout_at(deadline, connections.ask(question, fresh, &self.progress)).await {
-            Ok(Ok(reply)) if expect.holds(&reply) => Outcome::Answered,
+            Ok(Ok(reply)) if expect.holds(&reply) => Ok(reply),
             Ok(Ok(reply)) => {
                 let quoted = &reply.body[..reply.body.len().min(QUOTED)];
                 let body = String::from_utf8_lossy(quoted);
-                Outcome::Error(format!("status {}: {}", reply.status, body.trim_end()))
+                let what = format!("status {}: {}", reply.status, body.trim_end());
+                Err(match reply.status {
+                    500..=599 => Outcome::ServerError(what),
+                    _ => Outcome::Error(what),
+                })
             }
-            Ok(Err(outcome)) => outcome,
-            Err(_) => self.late(question.target.address, deadline),
+            Ok(Err(outcome)) => Err(outcome),
+            Err(_) => Err(self.late(question.target.address, deadline)),
+        }
+    }
+
+    pub(crate) async fn ask(
+        &self,
+        question: &Question,
+        connections: &Connections,
+        how: (Expect, Reuse),
+        deadline: Instant,
+    ) -> Outcome {
+        match self.reply(question, connections, how, deadline).await {
+            Ok(_) => Outcome::Answered,
+            Err(outcome) => outcome,
         }
     }
 
@@ -107,77 +225,5 @@ impl Errand<'_> {
             Ok(Err(error)) => Outcome::Error(format!("loopback: {error}")),
             Err(_) => Outcome::Timeout("loopback: no echo".to_owned()),
         });
-    }
-
-    /// What users of a region see. DNS is judged by its answer alone; the cell that it pointed to
-    /// by the whole, from the intended time on, as a user waits. An answer that came later than the
-    /// threshold has used up the user's patience: it is bad for DNS, and no cell is asked, or DNS
-    /// would make cells look ill.
-    async fn entrypoint(&self, probe: &EntrypointProbe) {
-        let deadline = self.intended + probe.timeout;
-        let answer = match probe.lookup.resolve(deadline).await {
-            Ok(answer) => answer,
-            Err(outcome) => return self.end(outcome),
-        };
-        if let Some((address, cell, ticket)) = self.attribute(probe, &answer) {
-            self.attributed(probe, address, cell, ticket, deadline)
-                .await;
-        }
-    }
-
-    /// Books the answer, and the question to the cell it pointed to, if there is to be one.
-    fn attribute<'a>(
-        &self,
-        probe: &'a EntrypointProbe,
-        answer: &[IpAddr],
-    ) -> Option<(IpAddr, &'a Attributed, Ticket)> {
-        let at = Instant::now();
-        let mut board = self.shared.board();
-        match probe.pointed(answer) {
-            Pointed::Nowhere => {
-                let why = Outcome::Error("dns: an answer without an address".to_owned());
-                board.end(self.ticket, at, why);
-                None
-            }
-            Pointed::Foreign(address) => {
-                let why = format!("dns: {address} is no address of a cell of this entrypoint");
-                board.answer(self.ticket, "other");
-                board.end(self.ticket, at, Outcome::Error(why));
-                None
-            }
-            Pointed::Cell(address, cell) => {
-                board.answer(self.ticket, &cell.cell);
-                board.end(self.ticket, at, Outcome::Answered);
-                let tau = board.tau(self.ticket.stream).unwrap_or(probe.timeout);
-                if at.saturating_duration_since(self.intended) > tau {
-                    return None;
-                }
-                Some((address, cell, board.schedule(cell.stream, self.intended)?))
-            }
-        }
-    }
-
-    async fn attributed(
-        &self,
-        probe: &EntrypointProbe,
-        address: IpAddr,
-        cell: &Attributed,
-        ticket: Ticket,
-        deadline: Instant,
-    ) {
-        let outcome = match probe.question(address, &self.id()) {
-            Ok(question) => {
-                let expect = Expect::Status(probe.expect_status());
-                self.ask(
-                    &question,
-                    &cell.connections,
-                    (expect, Reuse::EveryOther),
-                    deadline,
-                )
-                .await
-            }
-            Err(outcome) => outcome,
-        };
-        self.shared.board().end(ticket, Instant::now(), outcome);
     }
 }

@@ -25,10 +25,19 @@ pub struct Lookup {
     pub record_type: RecordType,
 }
 
+/// What was answered.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// In the order of the answer; may be none (NODATA).
+    pub addresses: Vec<IpAddr>,
+    /// How long it may be kept, in seconds: the least of its addresses'.
+    pub ttl_s: u32,
+}
+
 impl Lookup {
-    /// The addresses in the answer, in its order; may be none (NODATA). One retry within the
+    /// The addresses in the answer. One retry within the
     /// deadline counts as the same question: users do not see it, but for its time.
-    pub async fn resolve(&self, deadline: Instant) -> Result<Vec<IpAddr>, Outcome> {
+    pub async fn resolve(&self, deadline: Instant) -> Result<Answer, Outcome> {
         let retry = (Instant::now() + RETRY_AFTER).min(deadline);
         let socket = self
             .socket()
@@ -89,7 +98,7 @@ async fn exchange(socket: &UdpSocket, packet: &[u8], question: &Message) -> io::
     }
 }
 
-fn read(answer: &Message) -> Result<Vec<IpAddr>, Outcome> {
+fn read(answer: &Message) -> Result<Answer, Outcome> {
     let code = answer.metadata.response_code;
     if code != ResponseCode::NoError {
         return Err(Outcome::Error(format!("dns: {code}")));
@@ -99,9 +108,12 @@ fn read(answer: &Message) -> Result<Vec<IpAddr>, Outcome> {
         RData::AAAA(address) => Some(IpAddr::V6(address.0)),
         _ => None,
     };
-    Ok(answer
-        .answers
-        .iter()
-        .filter_map(|record| address(&record.data))
-        .collect())
+    let records = answer.answers.iter();
+    let records: Vec<_> = records
+        .filter_map(|record| Some((address(&record.data)?, record.ttl)))
+        .collect();
+    Ok(Answer {
+        ttl_s: records.iter().map(|(_, ttl)| *ttl).min().unwrap_or(0),
+        addresses: records.into_iter().map(|(address, _)| address).collect(),
+    })
 }

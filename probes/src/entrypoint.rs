@@ -7,6 +7,7 @@ use std::time::Duration;
 use hickory_proto::rr::{Name, RecordType};
 use scenarios::fleet::{Entrypoint, Fleet, HttpRequest};
 
+use crate::clients::Population;
 use crate::dns::Lookup;
 use crate::http::{Connections, Question};
 use crate::kinds::{self, ProbeError};
@@ -27,6 +28,7 @@ pub struct EntrypointProbe {
     name: String,
     http: HttpRequest,
     pub timeout: Duration,
+    pub clients: Population,
     cells: Vec<Attributed>,
     by_address: HashMap<IpAddr, usize>,
 }
@@ -58,6 +60,7 @@ impl EntrypointProbe {
             name: entrypoint.dns.name.clone(),
             http: entrypoint.http.clone(),
             timeout: entrypoint.timeout,
+            clients: clients(fleet, entrypoint),
             cells: Vec::new(),
             by_address: HashMap::new(),
         };
@@ -116,6 +119,16 @@ impl EntrypointProbe {
     pub fn expect_status(&self) -> u16 {
         self.http.expect_status
     }
+}
+
+/// Those who are pinned are spread over the cells by share.
+fn clients(fleet: &Fleet, entrypoint: &Entrypoint) -> Population {
+    let cells = streams::shares(fleet, entrypoint);
+    let first = |cell: &String| fleet.cells.get(cell)?.addresses.first().copied();
+    let cells: Vec<_> = cells
+        .filter_map(|(cell, share)| Some((first(cell)?, share)))
+        .collect();
+    Population::new(&entrypoint.clients, entrypoint.rate, &cells)
 }
 
 /// Asks for the family of the cells' first addresses; for IPv4 where they differ.

@@ -35,6 +35,8 @@ pub struct Question {
     pub method: Method,
     pub body: Bytes,
     pub authorization: Option<HeaderValue>,
+    /// The drill whose load this is; says so in a header.
+    pub load: Option<HeaderValue>,
     /// For an answer that does not end by itself: called with each line of a 200 until it decides.
     /// The connection is lost.
     pub until: Option<Until>,
@@ -268,6 +270,9 @@ fn request(question: &Question, last: bool) -> Result<Request<Full<Bytes>>, Stri
     }
     if let Some(authorization) = &question.authorization {
         request = request.header(header::AUTHORIZATION, authorization);
+    }
+    if let Some(drill) = &question.load {
+        request = request.header("x-cellwall-load", drill);
     }
     if last {
         request = request.header(header::CONNECTION, "close");

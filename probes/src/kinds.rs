@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use hyper::Method;
 use hyper::body::Bytes;
-use scenarios::fleet::{Ask, Cell, Fleet, HttpMethod, HttpRequest, KubernetesQuestion, Probe};
+use scenarios::fleet::{
+    Ask, Cell, Fleet, HttpMethod, HttpRequest, KubernetesQuestion, Probe, Rewrites,
+};
 use scenarios::history::{Role, Stream};
 
 use crate::control::Loopback;
@@ -47,6 +49,8 @@ pub enum Expect {
     Answer,
     /// 200 with a list of Kubernetes objects.
     List,
+    /// This status; or 404, for what was lost is told when it is read back.
+    Rewritten(u16),
 }
 
 impl Expect {
@@ -54,6 +58,7 @@ impl Expect {
         match self {
             Self::Status(expected) => reply.status == expected,
             Self::Answer => reply.status < 500,
+            Self::Rewritten(expected) => reply.status == expected || reply.status == 404,
             Self::List => reply.status == 200 && is_list(&reply.body),
         }
     }
@@ -81,8 +86,10 @@ pub struct HttpProbe {
     pub expect: Expect,
     pub reuse: Reuse,
     pub timeout: Duration,
-    /// Its acknowledged ids are read back.
-    pub keeps_writes: bool,
+    /// Where its acknowledged writes are read back, with `{id}`.
+    pub read_back: Option<String>,
+    /// What is done to them meanwhile.
+    pub rewrites: Rewrites,
     pub connections: Connections,
 }
 
@@ -112,6 +119,8 @@ pub fn question_of(
     let method = match http.method {
         HttpMethod::Get => Method::GET,
         HttpMethod::Post => Method::POST,
+        HttpMethod::Put => Method::PUT,
+        HttpMethod::Delete => Method::DELETE,
     };
     let body = http.body.as_deref().unwrap_or_default().replace("{id}", id);
     Ok(Question {
@@ -119,6 +128,7 @@ pub fn question_of(
         method,
         body: Bytes::from(body),
         authorization: None,
+        load: None,
         until: None,
     })
 }
@@ -195,7 +205,8 @@ fn of_kubernetes(
         },
         reuse: Reuse::Always,
         timeout: probe.timeout,
-        keeps_writes: false,
+        read_back: None,
+        rewrites: Rewrites::default(),
         connections: Connections::over_tls(api.secure),
     })))
 }
@@ -209,11 +220,12 @@ fn of_http(
 ) -> Result<Kind, ProbeError> {
     let address = cell.addresses.first().map(|address| literal(*address));
     let fill = |text: &str| text.replace("{cell}", address.as_deref().unwrap_or("{cell}"));
-    let http = HttpRequest {
+    let filled = |http: &HttpRequest| HttpRequest {
         url: fill(&http.url),
         body: http.body.as_deref().map(fill),
         ..http.clone()
     };
+    let http = filled(http);
     let url = http.url.clone();
     let kind = HttpProbe {
         cell: Some(cell_name.to_owned()),
@@ -222,7 +234,11 @@ fn of_http(
         reuse: Reuse::EveryOther,
         asked: Asked::Http(http),
         timeout: probe.timeout,
-        keeps_writes: probe.read_back.is_some(),
+        read_back: probe.read_back.as_deref().map(fill),
+        rewrites: Rewrites {
+            update: probe.rewrites.update.as_ref().map(filled),
+            delete: probe.rewrites.delete.as_ref().map(filled),
+        },
         connections: Connections::default(),
     };
     checked(&stream.name, url, kind)
@@ -259,7 +275,8 @@ fn control(fleet: &Fleet, stream: &Stream) -> Result<Kind, ProbeError> {
         expect: Expect::Answer,
         reuse: Reuse::EveryOther,
         timeout,
-        keeps_writes: false,
+        read_back: None,
+        rewrites: Rewrites::default(),
         connections: Connections::default(),
     };
     checked(&stream.name, url, kind)

@@ -260,6 +260,7 @@ impl ApiServer {
             method: Method::GET,
             body: Bytes::new(),
             authorization: self.authorization.clone(),
+            load: None,
             until,
         }
     }

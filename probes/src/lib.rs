@@ -8,12 +8,14 @@
 mod ask;
 mod block;
 mod board;
+mod clients;
 mod control;
 mod dns;
 mod entrypoint;
 mod http;
 mod kinds;
 mod kubernetes;
+mod load;
 mod outcome;
 mod prober;
 mod readback;
@@ -21,12 +23,16 @@ mod schedule;
 mod stalls;
 mod streams;
 mod target;
+mod users;
+mod writes;
 
 pub use block::Threshold;
 pub use kinds::ProbeError;
 pub use kubernetes::{KubeconfigError, kubernetes_config};
-pub use prober::{ProbeOut, Prober, Write};
+pub use load::Load;
+pub use prober::{ProbeOut, Prober};
 pub use streams::streams;
+pub use writes::{Fate, Write, WritePhases};
 
 /// Length of a block; block `k` covers `[k, k + 1)` of these since the drill began.
 pub const BLOCK_MS: u64 = 1000;

@@ -12,6 +12,8 @@ pub enum Outcome {
     Timeout(String),
     /// Connection refused, reset or closed without an answer.
     Reset(String),
+    /// A status of 500 to 599: somebody is there and cannot serve.
+    ServerError(String),
     /// Wrong status, wrong body, unreachable, anything else.
     Error(String),
     /// The prober's own fault: no descriptor, no port, no memory, no time. Counts for nothing.

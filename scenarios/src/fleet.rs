@@ -8,6 +8,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::effects::ClientMix;
+
 /// Several cells, the clouds they stand in, and how to look at them. Names are checked words
 /// (`[a-z0-9]([a-z0-9-]*[a-z0-9])?`, 63 at most), never paths.
 #[derive(Clone, Debug, PartialEq)]
@@ -108,11 +110,22 @@ pub struct Probe {
     pub ask: Ask,
     /// `POST` with a fresh `{id}` each; acknowledged ids are read back here after recovery.
     pub read_back: Option<String>,
+    /// How acknowledged writes are changed later, so that what comes back can be told.
+    pub rewrites: Rewrites,
     /// Per second and cell.
     pub rate: f64,
     pub timeout: Duration,
     /// Slower than this is bad. Without it the first half of the baseline sets the threshold.
     pub slo: Option<Duration>,
+}
+
+/// Of six requests of a writing probe the third updates and the sixth deletes an acknowledged write,
+/// where that is declared.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rewrites {
+    /// Holds `{version}` beside `{id}`; a write begins as version 1.
+    pub update: Option<HttpRequest>,
+    pub delete: Option<HttpRequest>,
 }
 
 /// What a probe asks of a cell.
@@ -150,6 +163,8 @@ pub struct HttpRequest {
 pub enum HttpMethod {
     Get,
     Post,
+    Put,
+    Delete,
 }
 
 #[derive(
@@ -183,6 +198,8 @@ pub struct Entrypoint {
     /// Declared share of the answers per cell, as fractions that add up to 1.
     pub shares: BTreeMap<String, f64>,
     pub http: HttpRequest,
+    /// What kinds of program the users have.
+    pub clients: ClientMix,
     /// Users per second over all cells: resolve, connect, request.
     pub rate: f64,
     pub timeout: Duration,

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 pub use lines::{History, Reader};
 use serde::{Deserialize, Serialize};
 
+use crate::effects::{Effects, LoadSecond, UsersSeen, WriteCounts, WritePhase};
 use crate::fleet::Plane;
 use crate::plan::Plan;
 
@@ -28,6 +29,7 @@ pub enum Record {
     Agent(AgentEvent),
     SoFar(SoFar),
     Alarm(Alarm),
+    Load(LoadSecond),
     Ledger(Ledger),
     Residue(Residue),
     Interrupted(Interrupted),
@@ -74,6 +76,9 @@ pub struct Judgement {
     pub after_ms: u64,
     /// Acknowledged writes that may be lost; absent: not judged.
     pub lost_max: Option<u64>,
+    /// What else is judged: data, symptom, capacity, harm.
+    #[serde(default, skip_serializing_if = "Effects::is_empty")]
+    pub effects: Effects,
 }
 
 /// One judged sequence of good and bad: cell x probe, or an entrypoint, or a control.
@@ -143,6 +148,9 @@ pub struct Block {
     pub resets: u32,
     /// Wrong status, wrong body, other errors.
     pub errors: u32,
+    /// Of the errors, those with a status of 500 to 599.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub server_errors: u32,
     /// Answered, but slower than the threshold.
     pub slow: u32,
     /// Latency from the intended time, as (microseconds, count), ascending; timeouts left out.
@@ -150,6 +158,14 @@ pub struct Block {
     /// DNS streams: answers by the cell they pointed to (`other` for a foreign address).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub answers: BTreeMap<String, u32>,
+    /// DNS streams: what the entrypoint's users met, by kind of client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub users: Option<UsersSeen>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde calls it so
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// A bad sample as it was; at most a few per block and stream.
@@ -213,6 +229,8 @@ pub enum AlarmCause {
     Prober,
     /// Three blocks in a row without evidence.
     Blind,
+    /// Users paid more than the scenario allows; the stream is `harm/LIMIT`.
+    Harm,
 }
 
 /// Acknowledged writes, read back after recovery, per cell.
@@ -227,6 +245,21 @@ pub struct Ledger {
     pub duplicated: u64,
     /// Could not be asked (the read itself failed): not evidence of anything.
     pub unread: u64,
+    /// Deleted or overwritten, seen so, and there again as it was before.
+    #[serde(default)]
+    pub resurrected: u64,
+    /// Read in an older version than was acknowledged.
+    #[serde(default)]
+    pub stale: u64,
+    /// Of the acknowledged ones, those whose update was acknowledged.
+    #[serde(default)]
+    pub updated: u64,
+    /// The same for deletions.
+    #[serde(default)]
+    pub deleted: u64,
+    /// The counts above by the time of the last acknowledged change; empty in older histories.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub phases: BTreeMap<WritePhase, WriteCounts>,
     /// A few ids of each bad kind, for people.
     pub examples: Vec<String>,
 }

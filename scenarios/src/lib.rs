@@ -3,6 +3,7 @@
 //! Nothing here does I/O, knows a clock or a kernel; that is an invariant (ARCHITECTURE.md).
 
 pub mod change;
+pub mod effects;
 pub mod faults;
 pub mod fleet;
 pub mod history;

@@ -1,8 +1,10 @@
 //! Reading fleets and scenarios: the YAML shapes and the checks between them and the model.
 
+mod effects;
 mod fleet;
 mod fleet_checks;
 mod requests;
+mod rewrites;
 mod scenario;
 #[cfg(test)]
 mod tests;
@@ -20,6 +22,7 @@ use crate::scenario::Scenario;
 use crate::values::{Name, Text};
 use crate::yaml;
 
+pub(crate) use effects::SYMPTOM_AT_LEAST;
 pub(crate) use fleet::FleetSpec;
 pub(crate) use scenario::{LONGEST, ScenarioSpec};
 

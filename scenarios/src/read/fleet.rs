@@ -9,9 +9,10 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::effects::ClientMix;
 use crate::fleet::{
     Ask, Cell, Cloud, DnsName, Endpoint, Entrypoint, Fleet, HttpMethod, HttpRequest,
-    KubernetesAccess, KubernetesQuestion, Node, Plane, Probe, TlsFiles,
+    KubernetesAccess, KubernetesQuestion, Node, Plane, Probe, Rewrites, TlsFiles,
 };
 use crate::input::InputError;
 use crate::places::Places;
@@ -119,6 +120,10 @@ struct ProbeSpec {
     kubernetes: Option<KubernetesQuestion>,
     /// URL with `{id}` at which acknowledged writes are read back.
     read_back: Option<String>,
+    /// Updates an acknowledged write; needs readBack. `{version}` is its new version; default PUT.
+    update: Option<HttpSpec>,
+    /// Deletes an acknowledged write; needs readBack. Default DELETE.
+    delete: Option<HttpSpec>,
     /// Per second and cell; default 20/s, of a Kubernetes API 16/s.
     rate: Option<Text<Rate>>,
     /// Default 1s, at most 10s.
@@ -154,11 +159,27 @@ struct EntrypointSpec {
     /// Declared share of the answers per cell; they add up to 100%.
     shares: Named<Text<Percentage>>,
     http: HttpSpec,
+    /// What kinds of program the users have; they add up to 100%.
+    clients: Option<ClientsSpec>,
     /// Users per second over all its cells; default 20/s for each of them.
     rate: Option<Text<Rate>>,
     /// Default 1s, at most 10s.
     timeout: Option<Text<Duration>>,
     slo: Option<Text<Duration>>,
+}
+
+/// Default 70% honoursTtl and 10% of each other kind; a kind that is not named has 0%.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ClientsSpec {
+    /// Keep an address as long as its TTL says.
+    honours_ttl: Option<Text<Percentage>>,
+    /// Keep their first address for ever.
+    ignores_ttl: Option<Text<Percentage>>,
+    /// Have one address in their configuration.
+    pinned: Option<Text<Percentage>>,
+    /// Honour the TTL, and try another address when one fails.
+    retries: Option<Text<Percentage>>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -257,6 +278,10 @@ fn probe(spec: ProbeSpec, path: &str, places: &Places) -> Result<Probe, InputErr
         plane: spec.plane,
         ask,
         read_back: spec.read_back,
+        rewrites: Rewrites {
+            update: spec.update.map(|http| request_by(http, HttpMethod::Put)),
+            delete: spec.delete.map(|http| request_by(http, HttpMethod::Delete)),
+        },
         rate: spec.rate.map_or(default_rate, |rate| rate.0.0),
         timeout: spec.timeout.map_or(DEFAULT_TIMEOUT, |timeout| timeout.0),
         slo: spec.slo.map(|slo| slo.0),
@@ -274,15 +299,30 @@ fn entrypoint(spec: EntrypointSpec) -> Entrypoint {
         },
         shares: named(spec.shares, |share| share.0.0),
         http: request(spec.http),
+        clients: spec.clients.map_or_else(ClientMix::default, clients),
         rate: spec.rate.map_or(all_cells, |rate| rate.0.0),
         timeout: spec.timeout.map_or(DEFAULT_TIMEOUT, |timeout| timeout.0),
         slo: spec.slo.map(|slo| slo.0),
     }
 }
 
+fn clients(spec: ClientsSpec) -> ClientMix {
+    let share = |text: Option<Text<Percentage>>| text.map_or(0.0, |share| share.0.0);
+    ClientMix {
+        honours_ttl: share(spec.honours_ttl),
+        ignores_ttl: share(spec.ignores_ttl),
+        pinned: share(spec.pinned),
+        retries: share(spec.retries),
+    }
+}
+
 fn request(spec: HttpSpec) -> HttpRequest {
+    request_by(spec, HttpMethod::Get)
+}
+
+fn request_by(spec: HttpSpec, method: HttpMethod) -> HttpRequest {
     HttpRequest {
-        method: spec.method.unwrap_or(HttpMethod::Get),
+        method: spec.method.unwrap_or(method),
         url: spec.url,
         body: spec.body,
         expect_status: spec.expect.map_or(200, |expect| expect.status),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::fleet::{Ask, Entrypoint, Fleet, HttpMethod, HttpRequest, Plane, Probe};
 use crate::input::InputError;
 use crate::places::Places;
+use crate::read::rewrites;
 
 /// Longest time that one probe may wait for its answer.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,14 +44,18 @@ pub(super) fn probe(
         );
     }
     limits(probe.timeout, probe.slo, path, places)?;
+    rewrites::check(probe, path, places)?;
     let Some(read_back) = &probe.read_back else {
-        return Ok(());
+        return deletes(http, path, places);
     };
     let at = format!("{path}.readBack");
     url(read_back, "cell", &at, places)?;
     let fresh = |text: &str| text.contains("{id}");
-    if http.method != HttpMethod::Post {
-        let message = "readBack is for probes that write; this one is a GET";
+    if !matches!(http.method, HttpMethod::Post | HttpMethod::Put) {
+        let message = match http.method {
+            HttpMethod::Delete => "readBack is for probes that write; this one deletes",
+            _ => "readBack is for probes that write; this one is a GET",
+        };
         return Err(InputError::at_key(places, &at, message));
     }
     if !fresh(read_back) {
@@ -71,12 +76,27 @@ pub(super) fn probe(
     Ok(())
 }
 
+/// A probe that only deletes has nothing to delete.
+fn deletes(http: &HttpRequest, path: &str, places: &Places) -> Result<(), InputError> {
+    if http.method != HttpMethod::Delete {
+        return Ok(());
+    }
+    let message = "a probe that deletes must write first";
+    let path = format!("{path}.http.method");
+    Err(InputError::at_value(places, &path, message)
+        .with_valid(["GET", "POST", "PUT"])
+        .with_hint("write `delete: { url: ... }` beside the http of a probe with readBack"))
+}
+
 /// A probe of the API servers: every cell must have one, or its control plane would go unseen.
 fn kubernetes(fleet: &Fleet, probe: &Probe, path: &str, places: &Places) -> Result<(), InputError> {
     if probe.plane != Plane::Control {
         let message = "the Kubernetes API is the control plane of a cell";
         let path = format!("{path}.plane");
         return Err(InputError::at_value(places, &path, message).with_valid(["control"]));
+    }
+    if probe.rewrites.update.is_some() || probe.rewrites.delete.is_some() {
+        rewrites::check(probe, path, places)?;
     }
     if probe.read_back.is_some() {
         let message = "readBack is for probes that write, and nothing is written to Kubernetes";
@@ -130,6 +150,7 @@ pub(super) fn entrypoint(
     shares(fleet, &mut entrypoint, &format!("{path}.shares"), places)?;
     request(&entrypoint.http, "address", &format!("{path}.http"), places)?;
     limits(entrypoint.timeout, entrypoint.slo, path, places)?;
+    rewrites::clients(&entrypoint.clients, path, places)?;
     Ok(entrypoint)
 }
 
@@ -197,7 +218,12 @@ fn dns_name(name: &str, path: &str, places: &Places) -> Result<(), InputError> {
     )
 }
 
-fn request(http: &HttpRequest, host: &str, path: &str, places: &Places) -> Result<(), InputError> {
+pub(super) fn request(
+    http: &HttpRequest,
+    host: &str,
+    path: &str,
+    places: &Places,
+) -> Result<(), InputError> {
     url(&http.url, host, &format!("{path}.url"), places)?;
     if http.body.is_some() && http.method == HttpMethod::Get {
         let message = "a GET has no body";

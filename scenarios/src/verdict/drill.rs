@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Class, Outcome, Verdict, Window, judge};
+use crate::effects::Effects;
 use crate::fleet::Plane;
 use crate::history::*;
 use crate::plan::{CellStep, EndpointCut, PLAN_FORMAT, Plan, PlanTarget, Step};
@@ -122,6 +123,7 @@ pub fn header() -> Header {
             recovery_within_ms: 20_000,
             after_ms: AFTER * 1000,
             lost_max: Some(0),
+            effects: Effects::default(),
         },
     }
 }
@@ -146,9 +148,11 @@ pub fn block(stream: &str, second: u64, bad: u32) -> Block {
         timeouts: bad,
         resets: 0,
         errors: 0,
+        server_errors: 0,
         slow: 0,
         latency_us: Vec::new(),
         answers: BTreeMap::new(),
+        users: None,
     }
 }
 
@@ -176,6 +180,11 @@ pub fn ledger(cell: &str) -> Ledger {
         lost: 0,
         duplicated: 0,
         unread: 0,
+        resurrected: 0,
+        stale: 0,
+        updated: 0,
+        deleted: 0,
+        phases: BTreeMap::new(),
         examples: Vec::new(),
     }
 }

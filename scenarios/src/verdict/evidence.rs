@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::interval::Sample;
+use crate::effects::LoadSecond;
 use crate::history::{
     AgentEvent, Alarm, Block, HISTORY_FORMAT, Header, Interrupted, Judgement, Ledger, Phase,
     Record, Residue, Role, Stream,
@@ -22,6 +23,7 @@ pub(super) struct Evidence<'a> {
     pub blocks: BTreeMap<&'a str, BTreeMap<u64, &'a Block>>,
     pub alarms: Vec<&'a Alarm>,
     pub ledgers: Vec<&'a Ledger>,
+    pub load: Vec<&'a LoadSecond>,
     pub residues: Vec<&'a Residue>,
     pub agents: Vec<&'a AgentEvent>,
     pub interrupted: Vec<&'a Interrupted>,
@@ -88,6 +90,7 @@ impl<'a> Evidence<'a> {
                 .collect(),
             alarms: Vec::new(),
             ledgers: Vec::new(),
+            load: Vec::new(),
             residues: Vec::new(),
             agents: Vec::new(),
             interrupted: Vec::new(),
@@ -131,6 +134,7 @@ impl<'a> Evidence<'a> {
             }
             Record::Block(block) => self.take_block(block),
             Record::Alarm(alarm) => self.alarms.push(alarm),
+            Record::Load(second) => self.load.push(second),
             Record::Ledger(ledger) => self.ledgers.push(ledger),
             Record::Residue(residue) => self.residues.push(residue),
             Record::Agent(event) => self.agents.push(event),

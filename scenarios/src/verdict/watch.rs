@@ -9,6 +9,7 @@ use super::bet::{Bet, P0_MAX};
 use super::evidence::{
     Evidence, Tally, block_is_half_bad, expected_per_block, is_attributed, is_blind,
 };
+use super::harm::Meter;
 use crate::history::{Alarm, AlarmCause, Block, Record, Role, Stream};
 
 /// A cell whose baseline may be worse than this is ill already.
@@ -63,6 +64,7 @@ pub struct Watch {
     streams: Vec<Watched>,
     /// Once the prober is not to be trusted, nothing that it says about a cell counts.
     prober_unsound: bool,
+    harm: Option<Meter>,
 }
 
 #[derive(Clone, Debug)]
@@ -119,6 +121,7 @@ impl Watch {
             next_ms: evidence.fire,
             streams,
             prober_unsound: false,
+            harm: Meter::new(evidence),
         })
     }
 
@@ -163,6 +166,9 @@ impl Watch {
         if self.prober_unsound || !prober.is_empty() {
             self.prober_unsound = true;
             return prober;
+        }
+        if let Some(harm) = &mut self.harm {
+            cells.extend(harm.look(start_ms, at_ms, &blocks));
         }
         cells
     }
