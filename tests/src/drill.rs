@@ -66,6 +66,11 @@ pub fn run(lab: &Lab, scenario: &str, size: &Size) -> Drill {
     running.finish()
 }
 
+/// Runs a drill of a text to its end.
+pub fn run_text(lab: &Lab, text: &str, size: &Size) -> Drill {
+    start_text(lab, text, size, Stdio::piped()).finish()
+}
+
 /// Starts a drill and returns at once.
 pub fn start(lab: &Lab, scenario: &str, size: &Size) -> Running {
     start_text(lab, library(scenario), size, Stdio::piped())

@@ -43,20 +43,23 @@ struct LabList {
 impl Lab {
     /// Cells of plain hosts, for what needs no cluster.
     pub fn up(name: &str, flaws: &[&str]) -> Self {
-        Self::of_kind("plain", name, flaws)
+        Self::of_kind("plain", name, &flaw_options(flaws))
+    }
+
+    /// Plain hosts whose region's DNS stops answering with a cell that accepts no connection.
+    pub fn with_dns_failover(name: &str) -> Self {
+        Self::of_kind("plain", name, &["--dns-failover"])
     }
 
     /// Cells that are real Kubernetes clusters.
     pub fn clusters(name: &str, flaws: &[&str]) -> Self {
-        Self::of_kind("kubernetes", name, flaws)
+        Self::of_kind("kubernetes", name, &flaw_options(flaws))
     }
 
-    fn of_kind(kind: &str, name: &str, flaws: &[&str]) -> Self {
+    fn of_kind(kind: &str, name: &str, options: &[&str]) -> Self {
         let mut command = cellwall();
         command.args(["lab", "up", "--name", name, "--kind", kind]);
-        for flaw in flaws {
-            command.args(["--flaw", flaw]);
-        }
+        command.args(options);
         let output = command
             .stdin(Stdio::null())
             .output()
@@ -150,6 +153,10 @@ impl Drop for Lab {
             other => eprintln!("lab {} did not go down: {other:?}", self.name),
         }
     }
+}
+
+fn flaw_options<'a>(flaws: &[&'a str]) -> Vec<&'a str> {
+    flaws.iter().flat_map(|flaw| ["--flaw", flaw]).collect()
 }
 
 /// The lab of this name, if it is up.
