@@ -45,6 +45,8 @@ flaws! {
     "recovery-herd" => recovery_herd,
     "lossy-store" => lossy_store,
     "duplicating-store" => duplicating_store,
+    "resurrecting-store" => resurrecting_store,
+    "stale-store" => stale_store,
 }
 
 /// What a flaw does to a fleet. Cells are known by their index; the first one is what breaks.

@@ -34,6 +34,8 @@ const PROBES: &str = r#"  probes:
         body: '{"id":"{id}"}'
         expect: { status: 201 }
       readBack: "http://{cell}/orders/{id}"
+      update: { url: "http://{cell}/orders/{id}", body: '{"version":{version}}', expect: { status: 200 } }
+      delete: { url: "http://{cell}/orders/{id}", expect: { status: 200 } }
       rate: 20/s
       timeout: 1s
       slo: 500ms

@@ -161,6 +161,13 @@ pub fn crowd(cells: &[CellLayout], arguments: &[&str], place: &Place) -> Service
     shop(USERS, "crowd", all, place)
 }
 
+/// Makes the entrypoint's DNS leave out cells that accept no connection.
+pub fn with_failover(services: &mut [Service]) {
+    for dns in services.iter_mut().filter(|s| s.namespace == DNS) {
+        dns.arguments.extend(["--check-port".into(), "80".into()]);
+    }
+}
+
 /// A part of the sample shop on a host.
 pub fn shop(namespace: &str, part: &str, arguments: Vec<String>, place: &Place) -> Service {
     Service {

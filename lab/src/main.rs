@@ -136,6 +136,9 @@ struct UpOptions {
     /// Build the fleet wrong on purpose; repeat for several
     #[arg(long = "flaw", value_parser = Flaw::parser(), value_name = "NAME")]
     flaws: Vec<Flaw>,
+    /// Let the entrypoint's DNS stop answering with cells that accept no connection
+    #[arg(long)]
+    dns_failover: bool,
     /// Write what is up as JSON to this file; `-` is standard output
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -223,6 +226,7 @@ fn up(root: Root, options: UpOptions) -> Result<()> {
         cells: options.cells.into(),
         fleet: options.fleet,
         flaws: options.flaws,
+        dns_failover: options.dns_failover,
         programs: up::programs(options.bin_dir)?,
         hold_at: options.hold_at,
     };

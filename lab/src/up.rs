@@ -25,6 +25,8 @@ pub struct Wanted {
     pub cells: usize,
     pub fleet: Option<PathBuf>,
     pub flaws: Vec<Flaw>,
+    /// The entrypoint's DNS stops answering with a cell that accepts no connection.
+    pub dns_failover: bool,
     pub programs: PathBuf,
     /// Stop at this step and stay there: for tests of what happens to a lab that is half built.
     pub hold_at: Option<Step>,
@@ -45,7 +47,10 @@ pub fn up(wanted: &Wanted, out: &mut dyn Write) -> Result<LabDirectory> {
         programs: wanted.programs.clone(),
     };
     let user = caller::behind_sudo()?;
-    let (layout, remark) = work_out(wanted, &place)?;
+    let (mut layout, remark) = work_out(wanted, &place)?;
+    if wanted.dns_failover {
+        crate::internet::with_failover(&mut layout.services);
+    }
     wanted.kind.builder().require()?;
     require_programs(&layout)?;
 

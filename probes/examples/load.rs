@@ -44,6 +44,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         plane: Plane::Data,
         ask: Ask::Http(http),
         read_back: None,
+        rewrites: Default::default(),
         slower_within: None,
         rate: rate / f64::from(CELLS),
         timeout: Duration::from_secs(1),

@@ -1,6 +1,5 @@
 //! One probe, from its sending to its place in the books.
 
-use std::net::IpAddr;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -9,12 +8,12 @@ use tokio::time::{Instant, timeout_at};
 use crate::askers::Call;
 use crate::board::Ticket;
 use crate::control::Loopback;
-use crate::entrypoint::{Attributed, EntrypointProbe, Pointed};
-use crate::expect::judge;
 use crate::kinds::{CellProbe, Kind};
 use crate::outcome::Outcome;
-use crate::prober::{Shared, Write};
+use crate::prober::Shared;
 use crate::progress::Progress;
+use crate::rewriter::{Rewrite, Rewriter};
+use crate::writes::{Fate, Taken, Write};
 
 pub(crate) struct Errand<'a> {
     pub shared: &'a Shared,
@@ -25,64 +24,137 @@ pub(crate) struct Errand<'a> {
     pub progress: Progress,
 }
 
+/// A rewrite that is due, and the write that was taken for it.
+struct Due<'p> {
+    rewriter: &'p Rewriter,
+    rewrite: Rewrite<'p>,
+    taken: Taken,
+}
+
 impl Errand<'_> {
     pub async fn run(&self, kind: &Kind) {
         match kind {
-            Kind::Cell(probe) => self.cell(probe).await,
+            Kind::Cell(probe) => match self.due(probe) {
+                Some(due) => self.rewrite(probe, &due).await,
+                None => self.cell(probe).await,
+            },
             Kind::Loopback(loopback, timeout) => self.loopback(loopback, *timeout).await,
             Kind::Entrypoint(probe) => self.entrypoint(probe).await,
             Kind::Attributed => {}
         }
     }
 
-    fn end(&self, outcome: Outcome) {
+    pub(crate) fn end(&self, outcome: Outcome) {
         self.shared
             .board()
             .end(self.ticket, Instant::now(), outcome);
     }
 
     /// Unique in the drill: the run, the stream, the number of the probe.
-    fn id(&self) -> String {
+    pub(crate) fn id(&self) -> String {
         format!("{}-{}-{}", self.shared.run, self.ticket.stream, self.k)
+    }
+
+    fn call<'c>(&'c self, id: &'c str, timeout: Duration) -> Call<'c> {
+        Call {
+            fresh: self.is_fresh(),
+            id,
+            deadline: self.intended + timeout,
+            progress: &self.progress,
+        }
     }
 
     async fn cell(&self, probe: &CellProbe) {
         let id = self.id();
-        let deadline = self.intended + probe.timeout;
-        let call = Call {
-            fresh: self.is_fresh(),
-            id: &id,
-            deadline,
-            progress: &self.progress,
-        };
-        let mut asked = pin!(probe.asker.ask(&call));
-        let tau = self.shared.board().tau(self.ticket.stream);
-        let patience = self.intended + tau.unwrap_or(probe.timeout).min(probe.timeout);
+        let call = self.call(&id, probe.timeout);
         let stage = || probe.asker.stage(&self.progress);
+        let answer = self.answer(probe.asker.ask(&call), probe.timeout, stage);
+        let answer = answer.await;
+        let good = answer.is_ok();
+        self.end(answer.err().unwrap_or(Outcome::Answered));
+        if let (true, Some(_), Some(cell)) = (good, &probe.rewriter, &probe.cell) {
+            let write = Write {
+                cell: cell.clone(),
+                probe: probe.probe.clone(),
+                id,
+                at_ms: self.shared.elapsed_ms(),
+                fate: Fate::Created,
+            };
+            self.shared.writes().acknowledge(self.ticket.stream, write);
+        }
+    }
+
+    /// What became of a question until its deadline.
+    async fn answer<T>(
+        &self,
+        asked: impl Future<Output = Result<T, Outcome>>,
+        timeout: Duration,
+        stage: impl Fn() -> String,
+    ) -> Result<T, Outcome> {
+        let deadline = self.intended + timeout;
+        let mut asked = pin!(asked);
+        let tau = self.shared.board().tau(self.ticket.stream);
+        let patience = self.intended + tau.unwrap_or(timeout).min(timeout);
         let mut answer = timeout_at(patience, &mut asked).await;
         if answer.is_err() && patience < deadline {
             // Bad already; but its second may close before it ends, and should say what it met.
             self.shared.board().note(self.ticket, stage());
             answer = timeout_at(deadline, asked).await;
         }
-        let answer = answer.unwrap_or_else(|_| Err(self.late(&stage(), deadline)));
-        let good = answer.is_ok();
+        answer.unwrap_or_else(|_| Err(self.late(&stage(), deadline)))
+    }
+
+    /// Where it is this probe's turn to rewrite: that, if there is a write that nothing was done to.
+    fn due<'p>(&self, probe: &'p CellProbe) -> Option<Due<'p>> {
+        let rewriter = probe.rewriter.as_ref()?;
+        let rewrite = rewriter.due(self.k)?;
+        let unsure = (rewrite.fate)(false);
+        let mut writes = self.shared.writes();
+        let taken = writes.take(self.ticket.stream, self.k, unsure)?;
+        Some(Due {
+            rewriter,
+            rewrite,
+            taken,
+        })
+    }
+
+    async fn rewrite(&self, probe: &CellProbe, due: &Due<'_>) {
+        let Due {
+            rewriter,
+            rewrite,
+            taken,
+        } = due;
+        let call = self.call(&taken.id, probe.timeout);
+        let stage = || rewrite.stage(&self.progress);
+        let answer = self.answer(rewrite.ask(&call), probe.timeout, stage);
+        let answer = answer.await;
+        let there = answer.as_ref().ok().copied();
         self.end(answer.err().unwrap_or(Outcome::Answered));
-        if let (true, true, Some(cell)) = (good, probe.keeps_writes, &probe.cell) {
-            self.shared.acknowledge(Write {
-                cell: cell.clone(),
-                probe: probe.probe.clone(),
-                id: id.clone(),
-            });
+        let settle = |fate, at_ms| self.shared.writes().settle(taken, fate, at_ms);
+        match there {
+            None => {} // It may have been done or not.
+            Some(false) => settle(Fate::Created, None),
+            Some(true) => {
+                let fate = (rewrite.fate)(true);
+                settle(fate, Some(self.shared.elapsed_ms()));
+                let updated = matches!(fate, Fate::Updated { .. });
+                if updated && rewriter.sees_update(&taken.id, probe.timeout).await {
+                    let seen = Fate::Updated {
+                        acknowledged: true,
+                        seen: true,
+                    };
+                    settle(seen, None);
+                }
+            }
         }
     }
 
     /// The other half sees whether kept connections still work.
-    fn is_fresh(&self) -> bool {
+    pub(crate) fn is_fresh(&self) -> bool {
         self.k.is_multiple_of(2)
     }
 
-    fn late(&self, stage: &str, deadline: Instant) -> Outcome {
+    pub(crate) fn late(&self, stage: &str, deadline: Instant) -> Outcome {
         let timeout = deadline
             .saturating_duration_since(self.intended)
             .as_millis();
@@ -97,80 +169,5 @@ impl Errand<'_> {
             Ok(Err(error)) => Outcome::Error(format!("loopback: {error}")),
             Err(_) => Outcome::Timeout("loopback: no echo".to_owned()),
         });
-    }
-
-    /// What users of a region see. DNS is judged by its answer alone; the cell that it pointed to
-    /// by the whole, from the intended time on, as a user waits. An answer that came later than the
-    /// threshold has used up the user's patience: it is bad for DNS, and no cell is asked, or DNS
-    /// would make cells look ill.
-    async fn entrypoint(&self, probe: &EntrypointProbe) {
-        let deadline = self.intended + probe.timeout;
-        let answer = match probe.lookup.resolve(deadline).await {
-            Ok(answer) => answer,
-            Err(outcome) => return self.end(outcome),
-        };
-        if let Some((address, cell, ticket)) = self.attribute(probe, &answer) {
-            self.attributed(probe, address, cell, ticket, deadline)
-                .await;
-        }
-    }
-
-    /// Books the answer, and the question to the cell it pointed to, if there is to be one.
-    fn attribute<'a>(
-        &self,
-        probe: &'a EntrypointProbe,
-        answer: &[IpAddr],
-    ) -> Option<(IpAddr, &'a Attributed, Ticket)> {
-        let at = Instant::now();
-        let mut board = self.shared.board();
-        match probe.pointed(answer) {
-            Pointed::Nowhere => {
-                let why = Outcome::Error("dns: an answer without an address".to_owned());
-                board.end(self.ticket, at, why);
-                None
-            }
-            Pointed::Foreign(address) => {
-                let why = format!("dns: {address} is no address of a cell of this entrypoint");
-                board.answer(self.ticket, "other");
-                board.end(self.ticket, at, Outcome::Error(why));
-                None
-            }
-            Pointed::Cell(address, cell) => {
-                board.answer(self.ticket, &cell.cell);
-                board.end(self.ticket, at, Outcome::Answered);
-                let tau = board.tau(self.ticket.stream).unwrap_or(probe.timeout);
-                if at.saturating_duration_since(self.intended) > tau {
-                    return None;
-                }
-                Some((address, cell, board.schedule(cell.stream, self.intended)?))
-            }
-        }
-    }
-
-    async fn attributed(
-        &self,
-        probe: &EntrypointProbe,
-        address: IpAddr,
-        cell: &Attributed,
-        ticket: Ticket,
-        deadline: Instant,
-    ) {
-        let outcome = match probe.question(address, &self.id()) {
-            Ok((question, expect)) => {
-                let asked = cell
-                    .connections
-                    .ask(&question, self.is_fresh(), &self.progress);
-                match timeout_at(deadline, asked).await {
-                    Ok(Ok(reply)) => judge(&expect, &reply).err().unwrap_or(Outcome::Answered),
-                    Ok(Err(outcome)) => outcome,
-                    Err(_) => {
-                        let whom = question.target.address;
-                        self.late(&format!("{whom}: {}", self.progress.text()), deadline)
-                    }
-                }
-            }
-            Err(outcome) => outcome,
-        };
-        self.shared.board().end(ticket, Instant::now(), outcome);
     }
 }

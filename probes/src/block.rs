@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use scenarios::effects::{ClientKind, UserCount, UsersSeen};
 use scenarios::history::{BadSample, Block};
 use tokio::time::Instant;
 
@@ -43,21 +44,30 @@ struct Slot {
     stage: Option<String>,
 }
 
+impl Slot {
+    fn new(intended: Instant) -> Self {
+        Self {
+            intended,
+            ended: None,
+            stage: None,
+        }
+    }
+}
+
 /// A second that is not closed yet.
 #[derive(Default)]
 pub struct OpenBlock {
     slots: Vec<Slot>,
     answers: BTreeMap<String, u32>,
+    users: BTreeMap<ClientKind, Vec<Slot>>,
+    /// The longest TTL of an answer, in seconds.
+    ttl_s: u32,
 }
 
 impl OpenBlock {
     /// Counts a probe as scheduled; returns its place for [`OpenBlock::end`].
     pub fn schedule(&mut self, intended: Instant) -> usize {
-        self.slots.push(Slot {
-            intended,
-            ended: None,
-            stage: None,
-        });
+        self.slots.push(Slot::new(intended));
         self.slots.len() - 1
     }
 
@@ -74,8 +84,23 @@ impl OpenBlock {
         }
     }
 
-    /// Counts a DNS answer that pointed to `cell`.
-    pub fn answer(&mut self, cell: &str) {
+    /// Counts a user's request; returns its place for [`OpenBlock::end_user`].
+    pub fn user(&mut self, kind: ClientKind, intended: Instant) -> usize {
+        let slots = self.users.entry(kind).or_default();
+        slots.push(Slot::new(intended));
+        slots.len() - 1
+    }
+
+    pub fn end_user(&mut self, kind: ClientKind, slot: usize, at: Instant, outcome: Outcome) {
+        let slots = self.users.get_mut(&kind);
+        if let Some(slot) = slots.and_then(|slots| slots.get_mut(slot)) {
+            slot.ended = Some((at, outcome));
+        }
+    }
+
+    /// Counts a DNS answer that pointed to `cell` and may be kept for so long.
+    pub fn answer(&mut self, cell: &str, ttl_s: u32) {
+        self.ttl_s = self.ttl_s.max(ttl_s);
         *self.answers.entry(cell.to_owned()).or_insert(0) += 1;
     }
 
@@ -84,6 +109,7 @@ impl OpenBlock {
         let mut block = Block {
             scheduled: u32::try_from(self.slots.len()).unwrap_or(u32::MAX),
             answers: self.answers,
+            users: users(&self.users, self.ttl_s, limits, stalls, now),
             ..Block::empty(head.stream, head.start_ms)
         };
         let mut samples = Vec::new();
@@ -103,6 +129,10 @@ impl OpenBlock {
                 Judged::Timeout(what) => (&mut block.timeouts, what),
                 Judged::Reset(what) => (&mut block.resets, what),
                 Judged::Error(what) => (&mut block.errors, what),
+                Judged::ServerError(what) => {
+                    block.server_errors += 1;
+                    (&mut block.errors, what)
+                }
                 Judged::Slow(what) => (&mut block.slow, what),
             };
             *counter += 1;
@@ -119,6 +149,32 @@ impl OpenBlock {
         block.latency_us = latencies.into_iter().collect();
         Closed { block, samples }
     }
+}
+
+/// What the users of an entrypoint met; `None` where there are none.
+fn users(
+    users: &BTreeMap<ClientKind, Vec<Slot>>,
+    ttl_s: u32,
+    limits: Limits,
+    stalls: &Stalls,
+    now: Instant,
+) -> Option<UsersSeen> {
+    let count = |slots: &Vec<Slot>| {
+        let mut count = UserCount::default();
+        for slot in slots {
+            let judged = judge(slot, limits, stalls, now);
+            count.requests += u32::from(!matches!(judged, Judged::Invalid));
+            count.bad += u32::from(!matches!(judged, Judged::Invalid | Judged::Good));
+        }
+        count
+    };
+    (!users.is_empty()).then(|| UsersSeen {
+        ttl_s,
+        kinds: users
+            .iter()
+            .map(|(kind, slots)| (*kind, count(slots)))
+            .collect(),
+    })
 }
 
 /// Which block a record is of.
@@ -140,6 +196,7 @@ enum Judged {
     Timeout(String),
     Reset(String),
     Error(String),
+    ServerError(String),
     Slow(String),
 }
 
@@ -154,6 +211,7 @@ fn judge(slot: &Slot, limits: Limits, stalls: &Stalls, now: Instant) -> Judged {
         Some(Outcome::Invalid) => Judged::Invalid,
         Some(Outcome::Reset(what)) => Judged::Reset(what.clone()),
         Some(Outcome::Error(what)) => Judged::Error(what.clone()),
+        Some(Outcome::ServerError(what)) => Judged::ServerError(what.clone()),
         Some(Outcome::Answered) if limits.tau.is_none_or(|tau| latency <= tau) => Judged::Good,
         _ if own_fault() => Judged::Invalid,
         Some(Outcome::Answered) => {
@@ -254,12 +312,14 @@ mod tests {
                 (100, Some((601, Outcome::Answered))),
                 (200, None),
                 (300, Some((301, Outcome::Reset("refused".into())))),
-                (400, Some((401, Outcome::Error("status 502".into())))),
+                (400, Some((401, Outcome::ServerError("status 502".into())))),
+                (450, Some((451, Outcome::Error("status 404".into())))),
                 (500, Some((500, Outcome::Invalid))),
             ],
             None,
         );
-        assert_eq!(counts(&closed.block), [6, 5, 4, 1, 1, 1, 1]);
+        assert_eq!(counts(&closed.block), [7, 6, 5, 1, 1, 2, 1]);
+        assert_eq!(closed.block.server_errors, 1);
         assert_eq!(closed.block.latency_us, [(20_000, 1), (501_000, 1)]);
         assert_eq!(closed.samples.len(), SAMPLES);
         assert_eq!(closed.samples[1].at_ms, 200);

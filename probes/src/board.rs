@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use scenarios::effects::ClientKind;
 use scenarios::history::{BadSample, Block, Stream};
 use tokio::time::Instant;
 
@@ -18,6 +19,14 @@ const BLOCK: Duration = Duration::from_millis(BLOCK_MS);
 pub struct Ticket {
     pub stream: usize,
     block: u64,
+    slot: usize,
+}
+
+/// The place of one user's request in the books.
+#[derive(Clone, Copy, Debug)]
+pub struct UserTicket {
+    of: Ticket,
+    kind: ClientKind,
     slot: usize,
 }
 
@@ -93,10 +102,33 @@ impl Board {
         }
     }
 
+    /// Counts the request of a user, in the second of the probe that stands for it.
+    pub fn user(
+        &mut self,
+        ticket: Ticket,
+        kind: ClientKind,
+        intended: Instant,
+    ) -> Option<UserTicket> {
+        let slot = self
+            .open_block(ticket.stream, ticket.block)?
+            .user(kind, intended);
+        Some(UserTicket {
+            of: ticket,
+            kind,
+            slot,
+        })
+    }
+
+    pub fn end_user(&mut self, user: UserTicket, at: Instant, outcome: Outcome) {
+        if let Some(block) = self.open_block(user.of.stream, user.of.block) {
+            block.end_user(user.kind, user.slot, at, outcome);
+        }
+    }
+
     /// Counts a DNS answer that pointed to `cell`, in the second of the probe that asked.
-    pub fn answer(&mut self, ticket: Ticket, cell: &str) {
+    pub fn answer(&mut self, ticket: Ticket, cell: &str, ttl_s: u32) {
         if let Some(block) = self.open_block(ticket.stream, ticket.block) {
-            block.answer(cell);
+            block.answer(cell, ttl_s);
         }
     }
 

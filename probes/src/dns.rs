@@ -25,12 +25,24 @@ pub struct Lookup {
     pub record_type: RecordType,
 }
 
+/// What a user takes from an answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// In the order of the answer; may be none (NODATA).
+    pub addresses: Vec<IpAddr>,
+    /// How long it may be kept, in seconds: the least of its addresses'.
+    pub ttl_s: u32,
+}
+
 impl Lookup {
-    /// The addresses in the answer, in its order; may be none (NODATA).
-    pub async fn resolve(&self, deadline: Instant) -> Result<Vec<IpAddr>, Outcome> {
+    /// The addresses in the answer.
+    pub async fn resolve(&self, deadline: Instant) -> Result<Answer, Outcome> {
         let answer = self.ask(deadline).await?;
         match answer.metadata.response_code {
-            ResponseCode::NoError => Ok(addresses(&answer)),
+            ResponseCode::NoError => Ok(Answer {
+                addresses: addresses(&answer),
+                ttl_s: records(&answer).map(|(_, ttl_s)| ttl_s).min().unwrap_or(0),
+            }),
             code => Err(Outcome::Error(format!("dns: {code}"))),
         }
     }
@@ -100,14 +112,16 @@ async fn exchange(socket: &UdpSocket, packet: &[u8], question: &Message) -> io::
 
 /// The addresses of an answer, in its order.
 pub fn addresses(answer: &Message) -> Vec<IpAddr> {
+    records(answer).map(|(address, _)| address).collect()
+}
+
+/// Each address with its TTL in seconds.
+fn records(answer: &Message) -> impl Iterator<Item = (IpAddr, u32)> {
     let address = |data: &RData| match data {
         RData::A(address) => Some(IpAddr::V4(address.0)),
         RData::AAAA(address) => Some(IpAddr::V6(address.0)),
         _ => None,
     };
-    answer
-        .answers
-        .iter()
-        .filter_map(|record| address(&record.data))
-        .collect()
+    let records = answer.answers.iter();
+    records.filter_map(move |record| Some((address(&record.data)?, record.ttl)))
 }

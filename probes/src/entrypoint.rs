@@ -8,6 +8,7 @@ use hickory_proto::rr::{Name, RecordType};
 use scenarios::asks::{Expectation, Trust};
 use scenarios::fleet::{Entrypoint, Fleet, HttpRequest};
 
+use crate::clients::Population;
 use crate::dns::Lookup;
 use crate::http::{Connections, Question};
 use crate::kinds::ProbeError;
@@ -30,6 +31,7 @@ pub struct EntrypointProbe {
     name: String,
     http: HttpRequest,
     pub timeout: Duration,
+    pub clients: Population,
     cells: Vec<Attributed>,
     by_address: HashMap<IpAddr, usize>,
 }
@@ -61,6 +63,7 @@ impl EntrypointProbe {
             name: entrypoint.dns.name.clone(),
             http: entrypoint.http.clone(),
             timeout: entrypoint.timeout,
+            clients: clients(fleet, entrypoint),
             cells: Vec::new(),
             by_address: HashMap::new(),
         };
@@ -134,6 +137,16 @@ impl EntrypointProbe {
         };
         Ok(Connections::new(Some(secure(&trust, *first, "http/1.1")?)))
     }
+}
+
+/// Those who are pinned are spread over the cells by share.
+fn clients(fleet: &Fleet, entrypoint: &Entrypoint) -> Population {
+    let cells = streams::shares(fleet, entrypoint);
+    let first = |cell: &String| fleet.cells.get(cell)?.addresses.first().copied();
+    let cells: Vec<_> = cells
+        .filter_map(|(cell, share)| Some((first(cell)?, share)))
+        .collect();
+    Population::new(&entrypoint.clients, entrypoint.rate, &cells)
 }
 
 /// Asks for the family of the cells' first addresses; for IPv4 where they differ.

@@ -45,7 +45,8 @@ pub fn judge(expect: &Expectation, reply: &Reply) -> Result<(), Outcome> {
     let wrong = |what: String| {
         let body = quoted(&reply.body);
         let told = format!("status {}{what}: {body}", reply.status);
-        Err(Outcome::Error(told.trim_end_matches([':', ' ']).to_owned()))
+        let told = told.trim_end_matches([':', ' ']).to_owned();
+        Err(Outcome::of_status(reply.status, told))
     };
     if !expect.statuses.hold(reply.status) {
         return wrong(String::new());
@@ -150,7 +151,7 @@ mod tests {
     fn told(expect: &Expectation, reply: &Reply) -> String {
         match judge(expect, reply) {
             Ok(()) => "good".to_owned(),
-            Err(Outcome::Error(what)) => what,
+            Err(Outcome::Error(what) | Outcome::ServerError(what)) => what,
             Err(other) => panic!("{other:?}"),
         }
     }
@@ -222,5 +223,9 @@ mod tests {
             "status 503: busy"
         );
         assert_eq!(told(&statuses, &reply(503, "a", "")), "status 503");
+        for (status, serves) in [(404, true), (499, true), (500, false), (599, false)] {
+            let judged = judge(&statuses, &reply(status, "a", "")).unwrap_err();
+            assert_eq!(matches!(judged, Outcome::Error(_)), serves, "{judged:?}");
+        }
     }
 }

@@ -11,6 +11,7 @@ use crate::askers::{Asker, Here};
 use crate::control::Loopback;
 use crate::entrypoint::EntrypointProbe;
 use crate::kubernetes::KubeconfigError;
+use crate::rewriter::Rewriter;
 use crate::streams::{LOOPBACK, REFERENCE};
 
 /// Why probing cannot begin; nothing was sent.
@@ -46,8 +47,8 @@ pub struct CellProbe {
     pub probe: String,
     pub asker: Asker,
     pub timeout: Duration,
-    /// Its acknowledged ids are read back.
-    pub keeps_writes: bool,
+    /// Its acknowledged writes are read back, and this is done to them meanwhile.
+    pub rewriter: Option<Rewriter>,
 }
 
 pub enum Kind {
@@ -107,12 +108,16 @@ fn kind(fleet: &Fleet, streams: &[Stream], stream: &Stream) -> Result<Kind, Prob
         cell_name,
         cell,
     };
+    let rewriter = match probe.read_back {
+        Some(_) => Some(Rewriter::new(probe, &here)?),
+        None => None,
+    };
     Ok(Kind::Cell(Box::new(CellProbe {
         cell: Some(cell_name.clone()),
         probe: stream.probe.clone(),
         asker: Asker::new(&probe.ask, &here)?,
         timeout: probe.timeout,
-        keeps_writes: probe.read_back.is_some(),
+        rewriter,
     })))
 }
 
@@ -146,6 +151,6 @@ fn control(fleet: &Fleet, stream: &Stream) -> Result<Kind, ProbeError> {
         probe: stream.probe.clone(),
         asker: Asker::Http(HttpAsker::of(http).map_err(wrong)?),
         timeout,
-        keeps_writes: false,
+        rewriter: None,
     })))
 }

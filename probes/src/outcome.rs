@@ -12,6 +12,8 @@ pub enum Outcome {
     Timeout(String),
     /// Connection refused, reset or closed without an answer.
     Reset(String),
+    /// A status of 500 to 599: somebody is there and cannot serve.
+    ServerError(String),
     /// Wrong status, wrong body, unreachable, anything else.
     Error(String),
     /// The prober's own fault: no descriptor, no port, no memory, no time. Counts for nothing.
@@ -36,12 +38,21 @@ impl Outcome {
         }
     }
 
+    /// Sorts an HTTP answer that is not as wanted.
+    pub fn of_status(status: u16, what: String) -> Self {
+        match status {
+            500..=599 => Self::ServerError(what),
+            _ => Self::Error(what),
+        }
+    }
+
     /// The same outcome, told as that of one step of several.
     pub fn in_step(self, step: &str) -> Self {
         let told = |what: String| format!("step {step}: {what}");
         match self {
             Self::Timeout(what) => Self::Timeout(told(what)),
             Self::Reset(what) => Self::Reset(told(what)),
+            Self::ServerError(what) => Self::ServerError(told(what)),
             Self::Error(what) => Self::Error(told(what)),
             whole @ (Self::Answered | Self::Invalid) => whole,
         }

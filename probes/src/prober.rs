@@ -19,6 +19,7 @@ use crate::metered::{self, Scrapers, Told};
 use crate::outcome::Outcome;
 use crate::progress::Progress;
 use crate::schedule::Schedule;
+use crate::writes::{Write, WritePhases, Writes};
 use crate::{BLOCK_MS, ask, readback, stalls};
 
 /// The first second is probed whole if the prober starts no later than this after it began.
@@ -37,14 +38,6 @@ pub enum ProbeOut {
         /// Of traffic whose block ends with this second.
         volumes: Vec<Volume>,
     },
-}
-
-/// An acknowledged write.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Write {
-    pub cell: String,
-    pub probe: String,
-    pub id: String,
 }
 
 /// A stream as the probes under way see it.
@@ -71,7 +64,8 @@ impl Lane {
 pub(crate) struct Shared {
     board: Mutex<Board>,
     pub lanes: Vec<Lane>,
-    writes: Mutex<Vec<Write>>,
+    writes: Mutex<Writes>,
+    origin: Instant,
     /// Prefix of all ids of this drill.
     pub run: String,
     stopping: AtomicBool,
@@ -82,11 +76,14 @@ impl Shared {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn acknowledge(&self, write: Write) {
-        self.writes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(write);
+    pub fn writes(&self) -> MutexGuard<'_, Writes> {
+        self.writes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Now, in ms since the drill began.
+    pub fn elapsed_ms(&self) -> u64 {
+        let since = Instant::now().saturating_duration_since(self.origin);
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
     fn in_flight(&self) -> usize {
@@ -166,6 +163,7 @@ impl Prober {
             board: Mutex::new(Board::new(origin, streams, first)),
             lanes,
             writes: Mutex::default(),
+            origin,
             run: word(run),
             stopping: AtomicBool::new(false),
         });
@@ -207,11 +205,7 @@ impl Prober {
 
     /// All acknowledged writes so far; after [`Prober::stop`] there come no more.
     pub fn acknowledged(&self) -> Vec<Write> {
-        self.shared
-            .writes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.shared.writes().all().to_vec()
     }
 
     /// Sends no more probes, closes the seconds that are whole, and waits for the probes under way
@@ -230,13 +224,18 @@ impl Prober {
     /// Reads every acknowledged write back, one ledger for each cell and probe that keeps writes.
     ///
     /// Failed reads are repeated; what could not be read when `within` is over counts as unread.
-    pub async fn read_back(fleet: &Fleet, writes: &[Write], within: Duration) -> Vec<Ledger> {
-        readback::read_back(fleet, writes, within).await
+    pub async fn read_back(
+        fleet: &Fleet,
+        writes: &[Write],
+        phases: WritePhases,
+        within: Duration,
+    ) -> Vec<Ledger> {
+        readback::read_back(fleet, writes, phases, within).await
     }
 }
 
 /// An id may go into paths and files: only `A-Z a-z 0-9 _ . -`.
-fn word(run: &str) -> String {
+pub(crate) fn word(run: &str) -> String {
     let fit = |c: char| {
         if c.is_ascii_alphanumeric() || "_.-".contains(c) {
             c

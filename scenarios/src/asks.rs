@@ -5,6 +5,7 @@ mod expect;
 mod fill;
 mod json;
 mod place;
+mod rewrites;
 mod trust;
 
 use std::path::PathBuf;
@@ -31,6 +32,8 @@ pub use json::{JsonCheck, JsonPath, JsonWanted};
 pub use kubernetes::KubernetesQuestion;
 pub use place::Place;
 pub use prometheus::{Comparison, Operator, PrometheusQuery};
+pub use rewrites::Rewrites;
+use rewrites::RewritesSpec;
 pub use tcp::TcpConnect;
 pub use tls::TlsHandshake;
 pub use trust::Trust;
@@ -91,6 +94,10 @@ macro_rules! asks {
             $($(#[$doc])* $word: Option<<$module::$question as Question>::Spec>,)*
             /// URL with `{id}` at which acknowledged writes of an http probe are read back.
             read_back: Option<String>,
+            /// Updates an acknowledged write; needs readBack. `{version}` is its new version; default PUT.
+            update: Option<HttpSpec>,
+            /// Deletes an acknowledged write; needs readBack. Default DELETE.
+            delete: Option<HttpSpec>,
             /// Per second and cell; default 20/s, of kubernetes, prometheus and journey 16/s.
             rate: Option<Text<Rate>>,
             /// Default 1s, at most 10s.
@@ -159,10 +166,16 @@ pub(crate) fn probe(
         let error = at.wrong_key("a probe without a question");
         return Err(error.with_valid(Ask::KINDS));
     };
+    let rewrites = RewritesSpec {
+        update: spec.update,
+        delete: spec.delete,
+        read_back: spec.read_back.is_some(),
+    };
     Ok(Probe {
         plane: spec.plane,
         rate: spec.rate.map_or(ask.default_rate(), |rate| rate.0.0),
         ask,
+        rewrites: Rewrites::read(rewrites, &at)?,
         read_back: spec.read_back,
         timeout: spec.timeout.map_or(DEFAULT_TIMEOUT, |timeout| timeout.0),
         slo: spec.slo.map(|slo| slo.0),

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::change::Change;
+use crate::effects::Symptom;
 use crate::fleet::Fleet;
 use crate::scenario::Side;
 use crate::target::Target;
@@ -30,6 +31,11 @@ pub trait Plannable {
 
     /// What it is, in the scenario's words: `everyone, both directions`.
     fn title(&self) -> String;
+
+    /// How a cell fails that this fault takes away; `None` where that is not known beforehand.
+    fn symptom(&self) -> Option<Symptom> {
+        None
+    }
 }
 
 /// Why a fault's parameters mean nothing in this fleet.
@@ -89,6 +95,11 @@ impl Fault {
     /// What every acting cell changes.
     pub fn changes(&self, scene: &Scene) -> Result<CellChanges, FaultError> {
         self.plannable().changes(scene)
+    }
+
+    /// How a cell fails that it takes away, if that is known.
+    pub fn symptom(&self) -> Option<Symptom> {
+        self.plannable().symptom()
     }
 }
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-pub use crate::asks::{Ask, HttpMethod, HttpRequest, KubernetesQuestion};
+pub use crate::asks::{Ask, HttpMethod, HttpRequest, KubernetesQuestion, Rewrites};
+use crate::effects::ClientMix;
 use crate::traffic::{Gauge, Traffic};
 
 /// Several cells, the clouds they stand in, and how to look at them. Names are checked words
@@ -74,7 +75,7 @@ impl Fleet {
     pub fn with_files_from(mut self, folder: &Path) -> Self {
         let cells = self.cells.values_mut();
         let kubeconfigs = cells.filter_map(|cell| Some(&mut cell.kubernetes.as_mut()?.kubeconfig));
-        let asked = self.probes.values_mut().flat_map(|probe| probe.ask.files());
+        let asked = self.probes.values_mut().flat_map(Probe::files);
         let entrypoints = self.entrypoints.values_mut();
         let entered = entrypoints.filter_map(|entrypoint| entrypoint.http.trust.file());
         for file in kubeconfigs.chain(asked).chain(entered) {
@@ -117,6 +118,8 @@ pub struct Probe {
     pub ask: Ask,
     /// `POST` with a fresh `{id}` each; acknowledged ids are read back here after recovery.
     pub read_back: Option<String>,
+    /// How acknowledged writes are changed later, so that what comes back can be told.
+    pub rewrites: Rewrites,
     /// Per second and cell.
     pub rate: f64,
     pub timeout: Duration,
@@ -125,6 +128,14 @@ pub struct Probe {
     /// How many more of the answers than before may be slower than 1.5 times the baseline's 90th
     /// percentile, as a fraction; absent: only the slo is judged.
     pub slower_within: Option<f64>,
+}
+
+impl Probe {
+    fn files(&mut self) -> Vec<&mut PathBuf> {
+        let mut files = self.ask.files();
+        files.extend(self.rewrites.files());
+        files
+    }
 }
 
 #[derive(
@@ -158,6 +169,8 @@ pub struct Entrypoint {
     /// Declared share of the answers per cell, as fractions that add up to 1.
     pub shares: BTreeMap<String, f64>,
     pub http: HttpRequest,
+    /// What kinds of program the users have.
+    pub clients: ClientMix,
     /// Users per second over all cells: resolve, connect, request.
     pub rate: f64,
     pub timeout: Duration,

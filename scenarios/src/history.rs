@@ -14,6 +14,7 @@ pub(crate) use lines::foreign_format;
 pub use lines::{History, Reader};
 use serde::{Deserialize, Serialize};
 
+use crate::effects::{Effects, LoadSecond, UsersSeen, WriteCounts, WritePhase};
 use crate::fleet::Plane;
 use crate::plan::Plan;
 
@@ -35,6 +36,7 @@ pub enum Record {
     Agent(AgentEvent),
     SoFar(SoFar),
     Alarm(Alarm),
+    Load(LoadSecond),
     Ledger(Ledger),
     Residue(Residue),
     Interrupted(Interrupted),
@@ -84,6 +86,9 @@ pub struct Judgement {
     /// Least share of each cell's real requests that streams must see, by name of the traffic.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub coverage: BTreeMap<String, f64>,
+    /// What else is judged: data, symptom, capacity, harm.
+    #[serde(default, skip_serializing_if = "Effects::is_empty")]
+    pub effects: Effects,
 }
 
 /// One judged sequence of good and bad: cell x probe, or an entrypoint, or a control.
@@ -156,6 +161,9 @@ pub struct Block {
     pub resets: u32,
     /// Wrong status, wrong body, other errors.
     pub errors: u32,
+    /// Of the errors, those with a status of 500 to 599.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub server_errors: u32,
     /// Answered, but slower than the threshold.
     pub slow: u32,
     /// Latency from the intended time, as (microseconds, count), ascending; timeouts left out.
@@ -166,6 +174,14 @@ pub struct Block {
     /// Gauges: what each scrape read, in the order of time; `bad` is then left to the verdict.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<f64>,
+    /// DNS streams: what the entrypoint's users met, by kind of client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub users: Option<UsersSeen>,
+}
+
+/// A count that nobody would miss in its line.
+fn is_zero<T: Default + PartialEq>(count: &T) -> bool {
+    *count == T::default()
 }
 
 /// How many real requests a cell had in one block, and how many of them some stream stands for.
@@ -192,10 +208,12 @@ impl Block {
             timeouts: 0,
             resets: 0,
             errors: 0,
+            server_errors: 0,
             slow: 0,
             latency_us: Vec::new(),
             answers: BTreeMap::new(),
             values: Vec::new(),
+            users: None,
         }
     }
 }
@@ -261,6 +279,8 @@ pub enum AlarmCause {
     Prober,
     /// Three blocks in a row without evidence.
     Blind,
+    /// Users paid more than the scenario allows; the stream is `harm/LIMIT`.
+    Harm,
 }
 
 /// Acknowledged writes, read back after recovery, per cell.
@@ -275,6 +295,21 @@ pub struct Ledger {
     pub duplicated: u64,
     /// Could not be asked (the read itself failed): not evidence of anything.
     pub unread: u64,
+    /// Deleted or overwritten, seen so, and there again as it was before.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub resurrected: u64,
+    /// Read in an older version than was acknowledged.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub stale: u64,
+    /// Of the acknowledged ones, those whose update was acknowledged.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub updated: u64,
+    /// The same for deletions.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub deleted: u64,
+    /// The counts above by the time of the last acknowledged change; empty in older histories.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub phases: BTreeMap<WritePhase, WriteCounts>,
     /// A few ids of each bad kind, for people.
     pub examples: Vec<String>,
 }

@@ -4,6 +4,7 @@
 
 pub mod asks;
 pub mod change;
+pub mod effects;
 pub mod faults;
 pub mod fleet;
 pub mod history;

@@ -1,6 +1,7 @@
 //! Planning: a fleet and a scenario to a plan, pure and the same for the same input, always.
 
 mod describe;
+mod effects;
 mod endpoints;
 mod overrides;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use crate::scenario::{Consent, MethodStep, Scenario, Side};
 use crate::target::{Target, TargetError};
 
 pub use describe::{ChangeLine, describe};
+pub use effects::effects;
 pub use overrides::{OverrideError, with_rate, with_window};
 
 /// Why there is no plan. Both point into the scenario's file; nothing was altered.

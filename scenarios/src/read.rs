@@ -1,5 +1,7 @@
 //! Reading fleets and scenarios: the YAML shapes and the checks between them and the model.
 
+mod clients;
+mod effects;
 mod fleet;
 mod fleet_checks;
 mod requests;
@@ -23,6 +25,7 @@ use crate::scenario::Scenario;
 use crate::values::{Name, Text};
 use crate::yaml;
 
+pub(crate) use effects::SYMPTOM_AT_LEAST;
 pub(crate) use fleet::FleetSpec;
 pub(crate) use requests::is_dns_name;
 pub(crate) use scenario::{LONGEST, ScenarioSpec};

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::effects::{DataLimits, HarmBudget, SymptomClaim};
+
 /// What to break, for how long, and what must then be true.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scenario {
@@ -16,6 +18,10 @@ pub struct Scenario {
     /// Without a renewal for this long the fault ends; none: not before its deadline. Default 5 s.
     pub lease: Option<Duration>,
     pub method: Vec<MethodStep>,
+    /// What survivors are to carry meanwhile; absent: their capacity stays untested.
+    pub load: Option<LoadWish>,
+    /// What users may pay at most; absent: no limit.
+    pub harm: Option<HarmBudget>,
     pub hypothesis: Hypothesis,
     /// Where in its file everything stands, for errors; empty for a scenario made by code.
     pub places: crate::places::Places,
@@ -70,6 +76,19 @@ pub struct Hypothesis {
     /// The longest way by which damage could spread (DNS TTL, health checks); absent: none known.
     pub propagation: Option<Duration>,
     pub recovery_within: Duration,
-    /// How many acknowledged writes may be lost; absent: not judged.
-    pub lost_max: Option<u64>,
+    /// How many acknowledged writes of the target may be wrong; absent: not judged.
+    pub data: Option<DataLimits>,
+    /// How the target must fail; absent: as the faults' own default says, if they have one.
+    pub symptom: Option<SymptomClaim>,
+}
+
+/// The load that a scenario wants, before it is known whom it falls on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoadWish {
+    /// A probe that reads.
+    pub probe: String,
+    /// Requests per second that one cell has at its busiest.
+    pub peak: f64,
+    /// The target's share of the region's users; absent: as the fleet's entrypoints say.
+    pub share: Option<f64>,
 }

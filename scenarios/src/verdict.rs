@@ -5,13 +5,16 @@ mod bet;
 mod control;
 mod coverage;
 mod derive;
+mod durability;
 mod entrypoint;
 mod evidence;
 mod findings;
 mod frame;
+mod harm;
 mod integrity;
 pub mod interval;
 mod judge;
+mod load;
 pub mod matrix;
 mod others;
 mod planes;
@@ -19,7 +22,9 @@ pub mod power;
 mod quantiles;
 mod replay;
 mod spread;
+mod symptom;
 mod target;
+mod users;
 mod watch;
 pub mod windows;
 
@@ -29,6 +34,8 @@ mod agents_tests;
 mod basis_tests;
 #[cfg(test)]
 pub(crate) mod drill;
+#[cfg(test)]
+mod effects_tests;
 #[cfg(test)]
 mod integrity_tests;
 #[cfg(test)]
@@ -53,6 +60,7 @@ pub use watch::{NotReady, Watch};
 
 use serde::{Deserialize, Serialize};
 
+use crate::effects::ClientKind;
 use crate::fleet::Plane;
 use crate::history::Role;
 
@@ -95,6 +103,57 @@ pub struct Verdict {
     /// What each cell showed on each plane, for people who want one look.
     #[serde(default)]
     pub planes: Vec<CellPlane>,
+    /// What the users of each entrypoint met; reported, never part of the outcome.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<UserReport>,
+}
+
+/// What the users of one entrypoint met while the fault lasted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UserReport {
+    pub entrypoint: String,
+    pub rows: Vec<UserRow>,
+    /// The shares that DNS gave and the worst case, in plain words.
+    pub words: Vec<String>,
+}
+
+/// One kind of client in one part of the fault.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UserRow {
+    pub window: UserWindow,
+    /// Absent: all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<ClientKind>,
+    pub seconds: f64,
+    pub requests: u64,
+    pub bad: u64,
+    /// `bad / requests`, and its limits at alpha (two-sided, Clopper and Pearson).
+    pub rate: f64,
+    pub low: f64,
+    pub high: f64,
+}
+
+/// The parts of a fault, by what DNS said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UserWindow {
+    /// DNS still answers with the target.
+    Before,
+    /// It has stopped, and what it answered may still be kept (TTL).
+    During,
+    /// No answer with the target may be kept any more.
+    After,
+}
+
+impl UserWindow {
+    /// As people read it.
+    pub fn words(self) -> &'static str {
+        match self {
+            UserWindow::Before => "before DNS stopped",
+            UserWindow::During => "TTL runs out",
+            UserWindow::After => "after",
+        }
+    }
 }
 
 /// All streams of one cell on one plane; the worst of them speaks.

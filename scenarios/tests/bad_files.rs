@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::Path;
 
-use scenarios::planner::build;
+use scenarios::planner::{build, effects};
 use scenarios::{read_fleet, read_fleet_bytes, read_scenario_bytes};
 
 fn refusal(name: &str, bytes: &[u8]) -> Option<String> {
@@ -26,7 +26,9 @@ fn refusal(name: &str, bytes: &[u8]) -> Option<String> {
     );
     let fleet = read_fleet(include_str!("fleet.yaml"), "fleet.yaml").expect("good fleet");
     let scenario = read_scenario_bytes(bytes, name).expect("good on its own");
-    let error = build(&fleet, &scenario).err()?;
+    let plan = build(&fleet, &scenario);
+    let planned = plan.and_then(|plan| effects(&fleet, &scenario, &plan));
+    let error = planned.err()?;
     Some(format!("{error}\nexit code {}", error.exit_code()))
 }
 

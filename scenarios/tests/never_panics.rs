@@ -1,9 +1,11 @@
 //! Whatever the bytes are, reading and planning end with a value or an error, never a panic.
 
 use proptest::prelude::*;
+use scenarios::fleet::Fleet;
 use scenarios::fleet::Plane;
 use scenarios::history::{Role, Stream};
-use scenarios::planner::build;
+use scenarios::planner::{build, effects};
+use scenarios::scenario::Scenario;
 use scenarios::verdict::windows::{Asked, check};
 use scenarios::{library, read_fleet, read_fleet_bytes, read_scenario, read_scenario_bytes};
 
@@ -67,17 +69,23 @@ fn mutate(text: &str, at: usize, length: usize, word: &str) -> String {
     format!("{}{word}{}", &text[..from], &text[to..])
 }
 
+/// A plan and what the drill is held to, or an error that can be printed.
+fn plan(fleet: &Fleet, scenario: &Scenario) {
+    let planned = build(fleet, scenario).and_then(|plan| effects(fleet, scenario, &plan));
+    drop(planned.map_err(|error| error.to_string()));
+}
+
 /// Reads it as everything, plans what can be planned, and prints every error.
 fn exercise(bytes: &[u8]) {
     let good = read_fleet(FLEET, "fleet.yaml").expect("good fleet");
     let drill = library::get("black-hole-cloud").expect("in the library");
     let drill = read_scenario(drill, "drill.yaml").expect("good drill");
     match read_fleet_bytes(bytes, "f") {
-        Ok(fleet) => drop(build(&fleet, &drill).map_err(|error| error.to_string())),
+        Ok(fleet) => plan(&fleet, &drill),
         Err(error) => assert!(error.to_string().ends_with("nothing was altered")),
     }
     match read_scenario_bytes(bytes, "s") {
-        Ok(scenario) => drop(build(&good, &scenario).map_err(|error| error.to_string())),
+        Ok(scenario) => plan(&good, &scenario),
         Err(error) => assert!(error.to_string().ends_with("nothing was altered")),
     }
 }

@@ -185,6 +185,23 @@ fn authorities_stand_beside_the_fleet_file() {
     );
 }
 
+#[test]
+fn authorities_of_what_is_done_to_writes_stand_there_too() {
+    let url = "\"https://{cell}/{id}\"";
+    let text = format!(
+        "{FLEET}  probes:\n    p: {{ plane: data, http: {{ method: PUT, url: {url} }}, readBack: {url}, \
+         delete: {{ url: {url}, tls: {{ ca: tls/ca.pem }} }} }}\n"
+    );
+    let fleet = read_fleet(&text, "f")
+        .unwrap()
+        .with_files_from("/etc/fleet".as_ref());
+    let delete = fleet.probes["p"].rewrites.delete.as_ref().unwrap();
+    assert_eq!(
+        delete.trust.ca.as_deref(),
+        Some("/etc/fleet/tls/ca.pem".as_ref())
+    );
+}
+
 /// Each line: what is written, the text at which the error points, and words of the error.
 #[test]
 #[allow(clippy::too_many_lines)] // a table

@@ -46,6 +46,12 @@ impl Lab {
         Self::of_kind("plain", name, flaws)
     }
 
+    /// Plain hosts whose region's DNS stops answering with a cell that accepts no connection.
+    pub fn with_dns_failover(name: &str) -> Self {
+        let up = Self::start("plain", name, 3, &["--dns-failover"]);
+        up.unwrap_or_else(|why| panic!("{why}"))
+    }
+
     /// Cells that are real Kubernetes clusters.
     pub fn clusters(name: &str, flaws: &[&str]) -> Self {
         Self::of_kind("kubernetes", name, flaws)
@@ -60,12 +66,15 @@ impl Lab {
     /// # Errors
     /// What `lab up` said if it failed; nothing of the lab is left then.
     pub fn try_up(kind: &str, name: &str, cells: u8, flaws: &[&str]) -> Result<Self, String> {
+        let options: Vec<&str> = flaws.iter().flat_map(|flaw| ["--flaw", *flaw]).collect();
+        Self::start(kind, name, cells, &options)
+    }
+
+    fn start(kind: &str, name: &str, cells: u8, options: &[&str]) -> Result<Self, String> {
         let mut command = cellwall();
         command.args(["lab", "up", "--name", name, "--kind", kind]);
         command.args(["--cells", &cells.to_string()]);
-        for flaw in flaws {
-            command.args(["--flaw", flaw]);
-        }
+        command.args(options);
         let output = command
             .stdin(Stdio::null())
             .output()

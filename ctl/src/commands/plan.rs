@@ -194,10 +194,53 @@ pub fn text(prepared: &Prepared) -> String {
          gate (the kernel, {gate}) end it, the journal is replayed when an agent starts; --live \
          asks each agent for its own"
     ));
+    lines.extend(
+        effects(prepared)
+            .into_iter()
+            .map(|line| format!("  {line}")),
+    );
     match windows(prepared) {
         Ok(words) | Err(words) => lines.push(format!("  windows: {words}")),
     }
     lines.join("\n")
+}
+
+/// What the drill is held to beside isolation.
+fn effects(prepared: &Prepared) -> Vec<String> {
+    let effects = &prepared.effects;
+    let mut lines = Vec::new();
+    if let Some(claim) = &effects.symptom {
+        let only: Vec<&str> = claim.only.iter().map(|symptom| symptom.words()).collect();
+        let share = claim.at_least * 100.0;
+        lines.push(format!(
+            "the target must fail by {}, {share:.0} % of its bad probes at least",
+            only.join(" or ")
+        ));
+    }
+    match &effects.load {
+        None => {
+            lines.push("capacity of the other cells: untested, no load is declared".to_string())
+        }
+        Some(claim) => lines.push(format!(
+            "load: {:.1}/s on each of {} while the fault lasts, {:.1}/s before and after",
+            claim.needed,
+            claim.cells.join(", "),
+            claim.peak
+        )),
+    }
+    if let Some(budget) = &effects.harm {
+        let count = budget
+            .failed_requests
+            .map(|most| format!("{most} failed requests"));
+        let share = budget.error_budget;
+        let share = share.map(|share| format!("{:.1} % of all requests", share * 100.0));
+        let limits: Vec<String> = count.into_iter().chain(share).collect();
+        lines.push(format!(
+            "harm: more than {} ends the fault",
+            limits.join(", or ")
+        ));
+    }
+    lines
 }
 
 /// One line: who, what, how long.

@@ -3,7 +3,7 @@
 mod fault;
 mod recovery;
 
-use probes::Prober;
+use probes::{Load, Prober};
 use scenarios::history::{AgentEvent, HISTORY_FORMAT, Header, Phase, Record};
 use scenarios::verdict::{self, Verdict, Watch};
 use tokio::sync::mpsc;
@@ -26,6 +26,8 @@ pub struct Conduct {
     scene: Scene,
     narrator: Narrator,
     watch: Option<Watch>,
+    /// Runs from the baseline until writes are read back.
+    load: Option<Load>,
     events: mpsc::Sender<AgentEvent>,
     fire: Option<Instant>,
     drill: String,
@@ -60,13 +62,20 @@ impl Conduct {
         let (out, seconds) = mpsc::channel(1024);
         let (events, agents) = mpsc::channel(1024);
         let prober = Prober::start(prepared.fleet(), &prepared.streams, drill, origin, out)?;
-        let scene = Scene::new(origin, recorder, prober, seconds, agents, signals);
+        let (out, loaded) = mpsc::channel(1024);
+        let claim = prepared.effects.load.as_ref();
+        let load = claim
+            .map(|claim| Load::start(prepared.fleet(), claim, drill, origin, &out))
+            .transpose()?;
+        drop(out); // Else a drill without load would wait for its seconds.
+        let scene = Scene::new(origin, recorder, prober, (seconds, loaded), agents, signals);
         let narrator = Narrator::new(&prepared.streams);
         Ok(Self {
             prepared,
             scene,
             narrator,
             watch: None,
+            load,
             events,
             fire: None,
             drill: drill.to_string(),

@@ -99,6 +99,7 @@ mod tests {
             reasons: Vec::new(),
             rows,
             planes: Vec::new(),
+            users: Vec::new(),
         };
         assert_eq!(latency_text(&verdict(vec![row(Vec::new())])), "");
         let told = quantile(Some(2_000), None);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use scenarios::effects::Effects;
 use scenarios::fleet::Fleet;
 use scenarios::history::{Judgement, Stream};
 use scenarios::plan::Plan;
@@ -29,6 +30,7 @@ pub struct Prepared {
     pub scenario: Scenario,
     pub plan: Plan,
     pub streams: Vec<Stream>,
+    pub effects: Effects,
 }
 
 pub fn prepare(
@@ -59,12 +61,14 @@ pub fn prepare_for(
         planner::with_rate(&mut place.fleet, rate)?;
     }
     let plan = planner::build(&place.fleet, &read)?;
+    let effects = planner::effects(&place.fleet, &read, &plan)?;
     let streams = probes::streams(&place.fleet, &plan.target.cells);
     Ok(Prepared {
         place,
         scenario: read,
         plan,
         streams,
+        effects,
     })
 }
 
@@ -107,8 +111,9 @@ impl Prepared {
             guard_ms: ACK_MS + slowest_ms.unwrap_or(0) + skew_ms,
             recovery_within_ms: millis(hypothesis.recovery_within),
             after_ms,
-            lost_max: hypothesis.lost_max,
+            lost_max: hypothesis.data.map(|data| data.lost),
             coverage: self.coverage(),
+            effects: self.effects.clone(),
         }
     }
 

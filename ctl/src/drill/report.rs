@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use scenarios::fleet::Plane;
 use scenarios::history::{AgentEvent, Block, Role, Stream};
-use scenarios::verdict::{CellPlane, Class, Outcome, Row, Verdict, Window};
+use scenarios::verdict::{CellPlane, Class, Outcome, Row, UserReport, Verdict, Window};
 
 use crate::drill::hands::{LOST, NOT_RENEWED, UNREACHABLE};
 use crate::drill::latency::latency_text;
@@ -86,6 +86,10 @@ pub fn verdict_text(verdict: &Verdict, streams: &[Stream]) -> String {
         text.push_str(&matrix(&verdict.planes));
         text.push('\n');
     }
+    for seen in &verdict.users {
+        text.push_str(&users_text(seen));
+        text.push('\n');
+    }
     text.push_str(outcome_word(verdict.outcome));
     text.push('\n');
     for reason in &verdict.reasons {
@@ -115,6 +119,33 @@ fn matrix(lines: &[CellPlane]) -> String {
         rows.push(row);
     }
     table(&rows)
+}
+
+/// What the users of one entrypoint met: parts of the fault by kind of client, and the worst case.
+fn users_text(seen: &UserReport) -> String {
+    let percent = |fraction: f64| format!("{:.1} %", fraction * 100.0);
+    let head = [
+        "users of", "window", "client", "for", "bad/n", "rate", "limits",
+    ];
+    let mut rows = vec![head.map(str::to_string).to_vec()];
+    rows.extend(seen.rows.iter().map(|row| {
+        vec![
+            seen.entrypoint.clone(),
+            row.window.words().to_string(),
+            row.client
+                .map_or("all", |client| client.words())
+                .to_string(),
+            format!("{} s", row.seconds),
+            format!("{}/{}", row.bad, row.requests),
+            percent(row.rate),
+            format!("{} to {}", percent(row.low), percent(row.high)),
+        ]
+    }));
+    let mut text = table(&rows);
+    for words in &seen.words {
+        text.push_str(&format!("  {words}\n"));
+    }
+    text
 }
 
 /// What one cell showed on one plane: `isolated, U < 0.40 %`.

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use probes::{ProbeOut, Prober};
+use scenarios::effects::LoadSecond;
 use scenarios::history::{AgentEvent, Block, Interrupted, Phase, PhaseMark, Record};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -34,6 +35,7 @@ pub struct Scene {
     pub pulse: Pulse,
     recorder: Recorder,
     seconds: mpsc::Receiver<ProbeOut>,
+    load: mpsc::Receiver<LoadSecond>,
     agents: mpsc::Receiver<AgentEvent>,
     signals: Signals,
 }
@@ -43,7 +45,7 @@ impl Scene {
         origin: Instant,
         recorder: Recorder,
         prober: Prober,
-        seconds: mpsc::Receiver<ProbeOut>,
+        (seconds, load): (mpsc::Receiver<ProbeOut>, mpsc::Receiver<LoadSecond>),
         agents: mpsc::Receiver<AgentEvent>,
         signals: Signals,
     ) -> Self {
@@ -53,6 +55,7 @@ impl Scene {
             pulse: Pulse::new(origin),
             recorder,
             seconds,
+            load,
             agents,
             signals,
         }
@@ -61,17 +64,26 @@ impl Scene {
     /// Waits for the next thing, at most until `due`; what is already there comes first.
     pub async fn next(&mut self, due: Instant) -> Result<Happening, Failure> {
         self.pulse.beat();
+        loop {
+            if let Some(happening) = self.look(due).await? {
+                return Ok(happening);
+            }
+        }
+    }
+
+    /// `None`: something was recorded that nobody acts on.
+    async fn look(&mut self, due: Instant) -> Result<Option<Happening>, Failure> {
         tokio::select! {
             biased;
             why = self.signals.next() => {
                 let at_ms = self.elapsed_ms();
                 let why_recorded = why.clone();
                 self.record(Record::Interrupted(Interrupted { at_ms, why: why_recorded }))?;
-                Ok(Happening::Interrupt(why))
+                Ok(Some(Happening::Interrupt(why)))
             }
             Some(event) = self.agents.recv() => {
                 self.record(Record::Agent(event.clone()))?;
-                Ok(Happening::Agent(event))
+                Ok(Some(Happening::Agent(event)))
             }
             Some(ProbeOut::Second { blocks, samples, volumes, .. }) = self.seconds.recv() => {
                 for block in &blocks {
@@ -83,9 +95,13 @@ impl Scene {
                 for sample in samples {
                     self.record(Record::Sample(sample))?;
                 }
-                Ok(Happening::Second(blocks))
+                Ok(Some(Happening::Second(blocks)))
             }
-            () = sleep_until(due) => Ok(Happening::Due),
+            Some(second) = self.load.recv() => {
+                self.record(Record::Load(second))?;
+                Ok(None)
+            }
+            () = sleep_until(due) => Ok(Some(Happening::Due)),
         }
     }
 

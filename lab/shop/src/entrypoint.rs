@@ -1,14 +1,22 @@
 //! The authoritative DNS of a region: each answer is one cell's address, by traffic share.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use hickory_proto::rr::{Name, RecordType};
 
 use crate::ShopError;
 use crate::names::{self, Found, Zones};
 use crate::resolve;
+
+/// How often an address is tried, and how long it may take to accept.
+const CHECK_EVERY: Duration = Duration::from_millis(500);
+const CHECK_TIMEOUT: Duration = Duration::from_millis(500);
+/// So many tries in a row take an address out of the answers, or back in.
+const CHECKS: u32 = 2;
 
 #[derive(clap::Args)]
 pub struct Options {
@@ -24,6 +32,9 @@ pub struct Options {
     /// Seconds
     #[arg(long, default_value_t = 5)]
     ttl: u32,
+    /// Leave an address out of the answers while nothing accepts connections there
+    #[arg(long, value_name = "PORT")]
+    check_port: Option<u16>,
 }
 
 #[derive(Clone)]
@@ -86,15 +97,22 @@ impl Rotation {
         )
     }
 
-    fn pick(&mut self) -> Option<IpAddr> {
-        let total: i64 = self.0.iter().map(|candidate| candidate.weight).sum();
-        for candidate in &mut self.0 {
+    /// Without those that are out, unless all of them are: an answer that may fail beats none.
+    fn pick(&mut self, out: &BTreeSet<IpAddr>) -> Option<IpAddr> {
+        let all_out = self
+            .0
+            .iter()
+            .all(|candidate| out.contains(&candidate.address));
+        let is_in = |candidate: &&mut Candidate| all_out || !out.contains(&candidate.address);
+        let total: i64 = self.0.iter_mut().filter(is_in).map(|c| c.weight).sum();
+        for candidate in self.0.iter_mut().filter(is_in) {
             candidate.current += candidate.weight;
         }
         // The first of equals, so that the order of the shares decides.
         let best = self
             .0
             .iter_mut()
+            .filter(is_in)
             .rev()
             .max_by_key(|candidate| candidate.current)?;
         best.current -= total;
@@ -106,7 +124,11 @@ struct Region {
     name: Name,
     v4: Mutex<Rotation>,
     v6: Mutex<Rotation>,
+    out: Out,
 }
+
+/// Addresses where nothing accepts connections.
+type Out = Arc<Mutex<BTreeSet<IpAddr>>>;
 
 impl Zones for Region {
     fn origin(&self, name: &Name) -> Option<Name> {
@@ -122,10 +144,11 @@ impl Zones for Region {
             RecordType::AAAA => &self.v6,
             _ => return Found::Addresses(Vec::new()),
         };
+        let out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
         let picked = rotation
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .pick();
+            .pick(&out);
         Found::Addresses(picked.into_iter().collect())
     }
 }
@@ -137,12 +160,47 @@ pub async fn run(options: Options) -> Result<(), ShopError> {
             "no share has a weight: nobody could be answered".to_owned(),
         ));
     }
+    let out = Out::default();
+    for share in &options.share {
+        for address in &share.addresses {
+            if let Some(port) = options.check_port {
+                tokio::spawn(check(SocketAddr::new(*address, port), Arc::clone(&out)));
+            }
+        }
+    }
     let region = Region {
         name,
         v4: Mutex::new(Rotation::new(&options.share, IpAddr::is_ipv4)),
         v6: Mutex::new(Rotation::new(&options.share, IpAddr::is_ipv6)),
+        out,
     };
     names::serve(&options.listen, region, options.ttl).await
+}
+
+/// Takes an address out of the answers, and back in, for ever.
+async fn check(address: SocketAddr, out: Out) {
+    let mut against = 0;
+    loop {
+        let connecting = tokio::net::TcpStream::connect(address);
+        let accepts = matches!(
+            tokio::time::timeout(CHECK_TIMEOUT, connecting).await,
+            Ok(Ok(_))
+        );
+        let is_out = {
+            let out = out.lock().unwrap_or_else(PoisonError::into_inner);
+            out.contains(&address.ip())
+        };
+        against = if accepts == is_out { against + 1 } else { 0 };
+        if against >= CHECKS {
+            let mut out = out.lock().unwrap_or_else(PoisonError::into_inner);
+            match accepts {
+                true => out.remove(&address.ip()),
+                false => out.insert(address.ip()),
+            };
+            tracing::warn!("{address} is {}", if accepts { "in" } else { "out" });
+        }
+        tokio::time::sleep(CHECK_EVERY).await;
+    }
 }
 
 #[cfg(test)]
@@ -157,8 +215,9 @@ mod tests {
     fn shares_are_exact_in_every_window_and_mixed() {
         let shares = shares(&["10.0.0.1,fd00::1=5", "10.0.0.2=1", "10.0.0.3=1"]);
         let mut rotation = Rotation::new(&shares, IpAddr::is_ipv4);
+        let out = BTreeSet::new();
         let last: Vec<String> = (0..70)
-            .map(|_| rotation.pick().unwrap().to_string().split_off(7))
+            .map(|_| rotation.pick(&out).unwrap().to_string().split_off(7))
             .collect();
         // The sequence that nginx documents for weights 5, 1, 1.
         assert_eq!(last[..7].concat(), "1121311");
@@ -172,9 +231,23 @@ mod tests {
         let shares = shares(&["10.0.0.1,fd00::1=5", "10.0.0.2=1"]);
         let mut rotation = Rotation::new(&shares, IpAddr::is_ipv6);
         let picks: Vec<_> = (0..3)
-            .map(|_| rotation.pick().unwrap().to_string())
+            .map(|_| rotation.pick(&BTreeSet::new()).unwrap().to_string())
             .collect();
         assert_eq!(picks, ["fd00::1"; 3]);
+    }
+
+    #[test]
+    fn an_address_that_is_out_is_not_picked_unless_all_are() {
+        let shares = shares(&["10.0.0.1=1", "10.0.0.2=1", "10.0.0.3=1"]);
+        let mut rotation = Rotation::new(&shares, IpAddr::is_ipv4);
+        let address = |last: u8| IpAddr::from([10, 0, 0, last]);
+        let mut out = BTreeSet::from([address(2)]);
+        let picks: Vec<_> = (0..20).filter_map(|_| rotation.pick(&out)).collect();
+        assert!(!picks.contains(&address(2)) && picks.len() == 20);
+        assert_eq!(picks.iter().filter(|pick| **pick == address(1)).count(), 10);
+        out.extend([address(1), address(3)]);
+        let picks: Vec<_> = (0..3).filter_map(|_| rotation.pick(&out)).collect();
+        assert!(picks.contains(&address(2)) && picks.len() == 3);
     }
 
     #[test]

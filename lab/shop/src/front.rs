@@ -157,7 +157,7 @@ pub async fn run(options: Options) -> Result<(), ShopError> {
         .route("/healthz", get(move || async move { healthy.health() }))
         .route("/checkout", get(checkout))
         .route("/orders", post(place_order))
-        .route("/orders/{id}", get(read_order))
+        .route("/orders/{id}", get(an_order).put(an_order).delete(an_order))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(middleware::from_fn_with_state(metrics, count))
         .route(
@@ -215,9 +215,12 @@ async fn place_order(State(front): State<Arc<Front>>, body: Bytes) -> Result<Res
     front.ask_store(Method::POST, "/orders", body).await
 }
 
-async fn read_order(
+/// Reads, updates or deletes it.
+async fn an_order(
     State(front): State<Arc<Front>>,
     Path(id): Path<String>,
+    method: Method,
+    body: Bytes,
 ) -> Result<Response, Failure> {
     // The store has the last word on ids; this only keeps a foreign path out of its request line.
     if !crate::store::is_order_id(&id) {
@@ -229,7 +232,7 @@ async fn read_order(
         });
     }
     front
-        .ask_store(Method::GET, &format!("/orders/{id}"), Bytes::new())
+        .ask_store(method, &format!("/orders/{id}"), body)
         .await
 }
 

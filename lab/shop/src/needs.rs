@@ -96,10 +96,11 @@ pub fn guard(router: Router, options: &Options) -> Router {
     router.layer(middleware::from_fn_with_state(Arc::new(held), check))
 }
 
-/// Checkouts and new orders; the page, health and reads need nothing.
-pub fn is_business(request: &Request) -> bool {
+/// Checkouts and whatever is done to orders; the page, health and reads need nothing.
+fn is_business(request: &Request) -> bool {
     let path = request.uri().path();
-    path == "/checkout" || (path == "/orders" && request.method() == Method::POST)
+    let order = path == "/orders" || path.starts_with("/orders/");
+    path == "/checkout" || (order && request.method() != Method::GET)
 }
 
 async fn check(State(held): State<Arc<Vec<Held>>>, request: Request, next: Next) -> Response {

@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use serde_json::json;
 
 use crate::client::Caller;
-use crate::needs::is_business;
 
 /// Below the 850 ms after which a front gives up.
 const COPY_TIMEOUT: Duration = Duration::from_millis(700);
@@ -39,7 +38,8 @@ pub fn around(router: Router, options: &Options) -> Router {
 }
 
 async fn copy(State(replica): State<Arc<Caller>>, request: Request, next: Next) -> Response {
-    if !is_business(&request) {
+    // Updates and deletions stay with the store that has the order.
+    if request.uri().path() != "/orders" || request.method() != Method::POST {
         return next.run(request).await;
     }
     let (head, body) = request.into_parts();

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::ShopError;
-use crate::journal::{Flaws, Journal, Placed};
+use crate::journal::{Change, Done, Flaws, Journal};
 use crate::listen;
 use crate::needs;
 use crate::replica;
@@ -37,6 +37,12 @@ pub struct Options {
     /// Flaw: write every Nth new order twice
     #[arg(long, value_name = "N")]
     duplicate: Option<NonZeroU64>,
+    /// Flaw: forget every Nth update or deletion 2 s after it was acknowledged
+    #[arg(long, value_name = "N")]
+    resurrect: Option<NonZeroU64>,
+    /// Flaw: acknowledge every Nth update without keeping it
+    #[arg(long, value_name = "N")]
+    stale: Option<NonZeroU64>,
     #[command(flatten)]
     needs: needs::Options,
     #[command(flatten)]
@@ -46,6 +52,11 @@ pub struct Options {
 #[derive(Deserialize)]
 struct NewOrder {
     id: String,
+}
+
+#[derive(Deserialize)]
+struct Update {
+    version: u64,
 }
 
 /// 1 to 128 of `A-Z a-z 0-9 _ . -`: fit for a line of the log and for a path.
@@ -60,13 +71,15 @@ pub async fn run(options: Options) -> Result<(), ShopError> {
     let flaws = Flaws {
         lossy: options.lossy.map(NonZeroU64::get),
         duplicate: options.duplicate.map(NonZeroU64::get),
+        resurrect: options.resurrect.map(NonZeroU64::get),
+        stale: options.stale.map(NonZeroU64::get),
     };
     let journal = Arc::new(Journal::open(&options.data, flaws)?);
     let router = Router::new()
         .route("/orders", post(place))
         // Another cell's copy of its order: kept like any, and not copied on.
         .route("/replicas", post(place))
-        .route("/orders/{id}", get(read))
+        .route("/orders/{id}", get(read).put(update).delete(delete))
         .route("/healthz", get(|| async { "ok\n" }))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .with_state(journal);
@@ -82,25 +95,53 @@ async fn place(State(journal): State<Arc<Journal>>, body: Bytes) -> Response {
     if !is_order_id(&order.id) {
         return refuse("an order id is 1 to 128 of A-Z a-z 0-9 _ . -");
     }
-    match journal.place(order.id.clone()).await {
-        Some(Placed::New) => (StatusCode::CREATED, Json(json!({ "id": order.id }))).into_response(),
-        Some(Placed::Known) => Json(json!({ "id": order.id })).into_response(),
-        None => {
-            let body = json!({ "error": "store: the order log cannot be written" });
-            (StatusCode::INTERNAL_SERVER_ERROR, Json(body)).into_response()
-        }
+    change(&journal, order.id, Change::Place).await
+}
+
+async fn update(
+    State(journal): State<Arc<Journal>>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Response {
+    match serde_json::from_slice(&body) {
+        Ok(Update { version }) => change(&journal, id, Change::Update(version)).await,
+        Err(error) => refuse(&format!("expected {{\"version\":2}}: {error}")),
     }
 }
 
+async fn delete(State(journal): State<Arc<Journal>>, Path(id): Path<String>) -> Response {
+    change(&journal, id, Change::Delete).await
+}
+
+async fn change(journal: &Journal, id: String, change: Change) -> Response {
+    let done = journal.change(id.clone(), change).await;
+    let status = match done {
+        Some(Done::New) => StatusCode::CREATED,
+        Some(Done::Known | Done::Changed) => StatusCode::OK,
+        Some(Done::Missing) => return missing(),
+        Some(Done::Refused) => StatusCode::CONFLICT,
+        None => {
+            let body = json!({ "error": "store: the order log cannot be written" });
+            return (StatusCode::INTERNAL_SERVER_ERROR, Json(body)).into_response();
+        }
+    };
+    (status, Json(json!({ "id": id }))).into_response()
+}
+
 async fn read(State(journal): State<Arc<Journal>>, Path(id): Path<String>) -> Response {
-    match journal.copies(&id) {
-        0 => (
-            StatusCode::NOT_FOUND,
-            Json(json!({ "error": "no such order" })),
-        )
-            .into_response(),
-        copies => Json(json!({ "id": id, "copies": copies })).into_response(),
-    }
+    let Some(stored) = journal.read(&id) else {
+        return missing();
+    };
+    let body = json!({ "id": id, "copies": stored.copies, "version": stored.version });
+    Json(body).into_response()
+}
+
+fn missing() -> Response {
+    (
+        StatusCode::NOT_FOUND,
+        Json(json!({ "error": "no such order" })),
+    )
+        .into_response()
 }
 
 fn refuse(why: &str) -> Response {

@@ -4,7 +4,7 @@ mod parts;
 
 use std::time::Duration;
 
-use parts::{Part, get, place_order};
+use parts::{Part, get, http, place_order};
 
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -90,6 +90,8 @@ fn a_store_stops_writing_without_its_lease_and_without_the_time() {
         until(need, || place_order(store.address, "before") < 300);
         shared.kill();
         until(need, || place_order(store.address, "after") == 503);
+        let deleted = http(store.address, "DELETE", "/orders/before", "");
+        assert_eq!(deleted.0, 503);
         assert_eq!(get(store.address, "/orders/before").0, 200);
     }
 }
@@ -102,6 +104,10 @@ fn a_replica_has_what_was_acknowledged_and_without_it_nothing_is() {
     assert_eq!(place_order(cell.store.address, "one"), 201);
     assert_eq!(get(other.store.address, "/orders/one").0, 200);
     assert_eq!(place_order(cell.store.address, "one"), 200);
+    // Only new orders are copied.
+    let update = |address| http(address, "PUT", "/orders/one", "{\"version\":2}").0;
+    assert_eq!(update(cell.store.address), 200);
+    assert_eq!(update(other.store.address), 200);
     other.store.kill();
     assert_eq!(place_order(cell.store.address, "two"), 503);
 }

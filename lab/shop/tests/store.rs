@@ -130,3 +130,78 @@ fn duplicate_keeps_every_nth_twice_also_after_a_restart() {
     let counted = ["a", "b", "c", "d"].map(|id| copies(part.address, id).unwrap());
     assert_eq!(counted, [1, 2, 1, 2]);
 }
+
+fn version(address: SocketAddr, id: &str) -> Option<u64> {
+    let (status, body) = get(address, &format!("/orders/{id}"));
+    (status == 200).then(|| {
+        serde_json::from_str::<serde_json::Value>(&body).unwrap()["version"]
+            .as_u64()
+            .unwrap()
+    })
+}
+
+fn rewrite(address: SocketAddr, method: &str, id: &str) -> u16 {
+    http(address, method, &format!("/orders/{id}"), "{\"version\":2}").0
+}
+
+#[test]
+fn updates_and_deletions_are_kept_over_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("orders");
+    let mut part = store(&data, &[]);
+    for id in ["a", "b"] {
+        assert_eq!(place_order(part.address, id), 201);
+    }
+    assert_eq!(version(part.address, "a"), Some(1));
+    assert_eq!(rewrite(part.address, "PUT", "a"), 200);
+    assert_eq!(rewrite(part.address, "PUT", "a"), 409, "not newer");
+    assert_eq!(rewrite(part.address, "DELETE", "b"), 200);
+    assert_eq!(rewrite(part.address, "DELETE", "b"), 404);
+    assert_eq!(http(part.address, "PUT", "/orders/a", "{}").0, 400);
+    part.kill();
+    let part = store(&data, &[]);
+    assert_eq!(version(part.address, "a"), Some(2));
+    assert_eq!(version(part.address, "b"), None);
+    assert_eq!(place_order(part.address, "b"), 409, "an id is used once");
+}
+
+#[test]
+fn stale_acknowledges_every_nth_update_and_keeps_the_old_version() {
+    let directory = tempfile::tempdir().unwrap();
+    let part = store(&directory.path().join("orders"), &["--stale", "3"]);
+    let versions = ["a", "b", "c", "d"].map(|id| {
+        assert_eq!(place_order(part.address, id), 201);
+        assert_eq!(rewrite(part.address, "PUT", id), 200);
+        version(part.address, id).unwrap()
+    });
+    assert_eq!(versions, [2, 2, 1, 2]);
+}
+
+#[test]
+fn resurrect_brings_every_nth_back_after_it_was_seen_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let part = store(&directory.path().join("orders"), &["--resurrect", "2"]);
+    let ids = ["a", "b", "c", "d"];
+    for id in ids {
+        assert_eq!(place_order(part.address, id), 201);
+    }
+    let rewritten = [("PUT", "a"), ("PUT", "b"), ("DELETE", "c"), ("DELETE", "d")];
+    for (method, id) in rewritten {
+        assert_eq!(rewrite(part.address, method, id), 200);
+    }
+    let now = ids.map(|id| version(part.address, id));
+    assert_eq!(
+        now,
+        [Some(2), Some(2), None, None],
+        "acknowledged, and seen so"
+    );
+    let wanted = [Some(2), Some(1), None, Some(1)];
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while ids.map(|id| version(part.address, id)) != wanted {
+        assert!(
+            std::time::Instant::now() < patience,
+            "b and d do not come back"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}

@@ -5,7 +5,7 @@ use scenarios::fleet::HttpRequest;
 
 use crate::askers::{Asks, Call, Here};
 use crate::expect::{self, Values};
-use crate::http::{Connections, Question};
+use crate::http::{Connections, Question, Reply};
 use crate::kinds::ProbeError;
 use crate::outcome::Outcome;
 use crate::progress::Progress;
@@ -34,21 +34,36 @@ impl HttpAsker {
             connections: Connections::new(secure),
         })
     }
+
+    /// Of a request in which `values` and `{id}` are all that is open.
+    pub fn with(
+        question: &HttpRequest,
+        values: &Values,
+        here: &Here<'_>,
+    ) -> Result<Self, ProbeError> {
+        let http = request::filled(question, values);
+        let url = http.url.clone();
+        Self::of(http).map_err(|why| here.wrong(format!("cannot probe {url}: {why}")))
+    }
+
+    /// Whatever is answered, and what was wanted.
+    pub async fn reply(&self, call: &Call<'_>) -> Result<(Reply, Expectation), Outcome> {
+        let (question, expect) = question(&self.http, &id(call.id)).map_err(Outcome::Error)?;
+        let asked = self.connections.ask(&question, call.fresh, call.progress);
+        Ok((asked.await?, expect))
+    }
 }
 
 impl Asks for HttpAsker {
     type Question = HttpRequest;
 
     fn new(question: &HttpRequest, here: &Here<'_>) -> Result<Self, ProbeError> {
-        let http = request::filled(question, &here.values());
-        let url = http.url.clone();
-        Self::of(http).map_err(|why| here.wrong(format!("cannot probe {url}: {why}")))
+        Self::with(question, &here.values(), here)
     }
 
     async fn ask(&self, call: &Call<'_>) -> Result<(), Outcome> {
-        let (question, expect) = question(&self.http, &id(call.id)).map_err(Outcome::Error)?;
-        let asked = self.connections.ask(&question, call.fresh, call.progress);
-        expect::judge(&expect, &asked.await?)
+        let (reply, expect) = self.reply(call).await?;
+        expect::judge(&expect, &reply)
     }
 
     fn stage(&self, progress: &Progress) -> String {

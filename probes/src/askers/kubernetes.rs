@@ -119,7 +119,7 @@ impl Asks for KubernetesAsker {
             .await?;
         self.wanted.judge(&reply).map_err(|why| {
             let told = format!("status {}{why}: {}", reply.status, quoted(&reply.body));
-            Outcome::Error(told)
+            Outcome::of_status(reply.status, told)
         })
     }
 

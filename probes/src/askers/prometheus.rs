@@ -65,7 +65,7 @@ impl Asks for PrometheusAsker {
         let reply = asked.await?;
         let told = |why: String| {
             let what = format!("status {}, {why}: {}", reply.status, quoted(&reply.body));
-            Outcome::Error(what)
+            Outcome::of_status(reply.status, what)
         };
         let json =
             expect::json(&reply).ok_or_else(|| told("no answer of Prometheus".to_owned()))?;

@@ -15,8 +15,9 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use probes::{ProbeOut, Prober};
+use scenarios::effects::{ClientKind, ClientMix};
 use scenarios::fleet::{
-    Ask, Cell, DnsName, Entrypoint, Fleet, HttpMethod, HttpRequest, Plane, Probe,
+    Ask, Cell, DnsName, Entrypoint, Fleet, HttpMethod, HttpRequest, Plane, Probe, Rewrites,
 };
 use scenarios::history::{BadSample, Block};
 use tokio::sync::mpsc;
@@ -24,7 +25,10 @@ use tokio::time::Instant;
 
 /// A request as a server's behaviour sees it.
 pub struct Asked {
+    pub method: String,
     pub path: String,
+    /// The drill whose load this is.
+    pub load: Option<String>,
     pub body: String,
 }
 
@@ -90,9 +94,17 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, std::io::Error> {
     let path = request.uri().path().to_owned();
+    let method = request.method().to_string();
+    let load = request.headers().get("x-cellwall-load");
+    let load = load.map(|drill| drill.to_str().unwrap().to_owned());
     let body = request.into_body().collect().await.unwrap().to_bytes();
     let body = String::from_utf8(body.to_vec()).unwrap();
-    let (delay, status, body) = behaviour(Asked { path, body });
+    let (delay, status, body) = behaviour(Asked {
+        method,
+        path,
+        load,
+        body,
+    });
     tokio::time::sleep(delay).await;
     if status == 0 {
         return Err(std::io::Error::other("closed on purpose"));
@@ -107,9 +119,17 @@ pub fn always_ok() -> Behaviour {
     Arc::new(|_| (Duration::ZERO, 200, "ok".to_owned()))
 }
 
+/// The same with answers that may not be kept.
+pub fn serve_dns(
+    answers: impl Fn(u64) -> Option<Vec<IpAddr>> + Send + 'static,
+) -> (SocketAddr, Arc<AtomicU64>) {
+    serve_dns_kept(0, answers)
+}
+
 /// A DNS server whose answers (each a list of addresses, or silence) come from a function of the
 /// number of the question.
-pub fn serve_dns(
+pub fn serve_dns_kept(
+    ttl: u32,
     answers: impl Fn(u64) -> Option<Vec<IpAddr>> + Send + 'static,
 ) -> (SocketAddr, Arc<AtomicU64>) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -133,7 +153,7 @@ pub fn serve_dns(
             answer.add_query(question.queries[0].clone());
             let name = question.queries[0].name().clone();
             for address in addresses {
-                answer.add_answer(Record::from_rdata(name.clone(), 5, RData::from(address)));
+                answer.add_answer(Record::from_rdata(name.clone(), ttl, RData::from(address)));
             }
             socket.send_to(&answer.to_vec().unwrap(), from).unwrap();
         }
@@ -190,6 +210,7 @@ pub fn get_probe(port: u16) -> Probe {
         plane: Plane::Data,
         ask: Ask::Http(request(HttpMethod::Get, format!("http://{{cell}}:{port}/"))),
         read_back: None,
+        rewrites: Rewrites::default(),
         slower_within: None,
         rate: 20.0,
         timeout: Duration::from_secs(1),
@@ -220,6 +241,7 @@ pub fn entrypoint(resolver: SocketAddr, port: u16, cells: &[&str]) -> Entrypoint
             .map(|cell| ((*cell).to_owned(), share))
             .collect(),
         http: request(HttpMethod::Get, format!("http://{{address}}:{port}/")),
+        clients: ClientMix::only(ClientKind::HonoursTtl),
         rate: 20.0,
         timeout: Duration::from_secs(1),
         slo: Some(Duration::from_millis(700)),

@@ -32,6 +32,7 @@ pub fn fleet_of(cluster: &Cluster, context: &str, rate: f64, asked: &[usize]) ->
             plane: Plane::Control,
             ask: Ask::Kubernetes(question.clone()),
             read_back: None,
+            rewrites: Default::default(),
             slower_within: None,
             rate,
             timeout: Duration::from_secs(1),

@@ -93,6 +93,16 @@ impl Question for HttpRequest {
     }
 }
 
+impl HttpSpec {
+    /// The same; without a word about its method it has this one.
+    pub(super) fn or_method(self, method: HttpMethod) -> Self {
+        Self {
+            method: self.method.or(Some(method)),
+            ..self
+        }
+    }
+}
+
 /// What may stand for the host of a URL: a probe of a fixed host would say nothing about a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum UrlHost {

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::change::{Change, Direction, FirewallCut, Management, Peers};
+use crate::effects::Symptom;
 use crate::faults::{CellChanges, FaultError, Plannable, Scene};
 use crate::fleet::Cell;
 use crate::prefixes::{loopback, merge, overlap};
@@ -93,6 +94,11 @@ impl Plannable for NetBlackhole {
             Management::Cut => ", the management path too",
         };
         format!("{peers}, {}{management}", self.direction.words())
+    }
+
+    /// Who is cut from everyone is silent: no reset, no 5xx, no answer at all.
+    fn symptom(&self) -> Option<Symptom> {
+        matches!(self.peers, PeerSelector::Everyone).then_some(Symptom::Timeouts)
     }
 }
 

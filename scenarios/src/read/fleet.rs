@@ -16,8 +16,9 @@ use crate::fleet::{
 };
 use crate::input::InputError;
 use crate::places::Places;
+use crate::read::clients::ClientsSpec;
 use crate::read::traffic::{self, GaugeSpec, TrafficSpec};
-use crate::read::{Named, fleet_checks, requests};
+use crate::read::{Named, clients, fleet_checks, requests};
 use crate::values::{Name, Percentage, Rate, Resolver, Text};
 
 /// Port of an agent that does not say another.
@@ -120,6 +121,8 @@ struct EntrypointSpec {
     /// Declared share of the answers per cell; they add up to 100%.
     shares: Named<Text<Percentage>>,
     http: HttpSpec,
+    /// What kinds of program the users have; they add up to 100%.
+    clients: Option<ClientsSpec>,
     /// Users per second over all its cells; default 20/s for each of them.
     rate: Option<Text<Rate>>,
     /// Default 1s, at most 10s.
@@ -223,6 +226,7 @@ fn entrypoint(spec: EntrypointSpec, at: &At<'_>) -> Result<Entrypoint, InputErro
         },
         shares: named(spec.shares, |share| share.0.0),
         http,
+        clients: clients::read(spec.clients, at)?,
         rate: spec.rate.map_or(all_cells, |rate| rate.0.0),
         timeout: spec.timeout.map_or(DEFAULT_TIMEOUT, |timeout| timeout.0),
         slo: spec.slo.map(|slo| slo.0),

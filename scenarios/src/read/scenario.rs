@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::faults::Fault;
 use crate::input::InputError;
 use crate::places::Places;
+use crate::read::effects::{self, DataHypothesis, HarmSpec, LoadSpec, SymptomSpec};
 use crate::scenario::{Consent, Hypothesis, MethodStep, Scenario, Side, TargetSelector};
 use crate::values::{Lease, Name, Percentage, Text};
 
@@ -34,6 +35,10 @@ pub(crate) struct ScenarioSpec {
     /// `allow: [no_lease]`: then only the deadline ends it for a conductor that is gone or cut off.
     lease: Option<Text<Lease>>,
     method: Vec<StepSpec>,
+    /// Absent: the capacity of the other cells is untested.
+    load: Option<LoadSpec>,
+    /// Absent: no limit to what users may pay.
+    harm: Option<HarmSpec>,
     hypothesis: HypothesisSpec,
 }
 
@@ -91,7 +96,7 @@ struct HypothesisSpec {
     others: OthersHypothesis,
     #[serde(default)]
     recovery: RecoveryHypothesis,
-    /// Absent: acknowledged writes are not judged.
+    /// Absent: acknowledged writes of the target are not judged; those of other cells always are.
     data: Option<DataHypothesis>,
 }
 
@@ -102,6 +107,8 @@ struct TargetHypothesis {
     degraded: Vec<Text<Name>>,
     /// By at least this; default 10%.
     by_at_least: Option<Text<Percentage>>,
+    /// Absent: as the faults say; a cloud that is cut from everyone is silent.
+    symptom: Option<SymptomSpec>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -120,13 +127,6 @@ struct OthersHypothesis {
 struct RecoveryHypothesis {
     /// Settling time after the fault; default 120s.
     within: Option<Text<Duration>>,
-}
-
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct DataHypothesis {
-    /// Acknowledged writes that may be gone after recovery.
-    lost: u64,
 }
 
 /// The model, if the numbers make sense on their own.
@@ -169,7 +169,12 @@ pub(super) fn check(
         LONGEST,
     )?;
     let method = check_method(spec.method, &places)?;
-    let (degraded, by_at_least) = check_degraded(spec.hypothesis.target, &places)?;
+    let symptom = spec.hypothesis.target.symptom;
+    let (degraded, by_at_least) = check_degraded(
+        spec.hypothesis.target.degraded,
+        spec.hypothesis.target.by_at_least,
+        &places,
+    )?;
     let others = check_others(spec.hypothesis.others, &places)?;
     Ok(Scenario {
         title: title.unwrap_or_else(|| name.clone()),
@@ -181,6 +186,8 @@ pub(super) fn check(
         after,
         lease,
         method,
+        load: effects::load(spec.load, &places)?,
+        harm: effects::harm(spec.harm, &places)?,
         hypothesis: Hypothesis {
             degraded,
             by_at_least,
@@ -188,7 +195,8 @@ pub(super) fn check(
             episode: others.episode,
             propagation: others.propagation,
             recovery_within,
-            lost_max: spec.hypothesis.data.map(|data| data.lost),
+            data: spec.hypothesis.data.map(Into::into),
+            symptom: effects::symptom(symptom, &places)?,
         },
         places,
     })
@@ -267,25 +275,18 @@ fn check_method(steps: Vec<StepSpec>, places: &Places) -> Result<Vec<MethodStep>
 }
 
 fn check_degraded(
-    target: TargetHypothesis,
+    degraded: Vec<Text<Name>>,
+    by_at_least: Option<Text<Percentage>>,
     places: &Places,
 ) -> Result<(Vec<String>, f64), InputError> {
     let path = "spec.hypothesis.target";
-    if target.degraded.is_empty() {
+    if degraded.is_empty() {
         let path = format!("{path}.degraded");
         let message = "no probe is named, so nothing could prove that the fault bites";
         return Err(InputError::at_value(places, &path, message));
     }
-    let least = fraction(
-        places,
-        &format!("{path}.byAtLeast"),
-        target.by_at_least,
-        0.1,
-    )?;
-    Ok((
-        target.degraded.into_iter().map(|name| name.0.0).collect(),
-        least,
-    ))
+    let least = fraction(places, &format!("{path}.byAtLeast"), by_at_least, 0.1)?;
+    Ok((degraded.into_iter().map(|name| name.0.0).collect(), least))
 }
 
 /// More than 0%, less than 100%.

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::*;
-use crate::fleet::{Ask, HttpMethod};
+use crate::asks::Expectation;
+use crate::effects::{ClientMix, DataLimits};
+use crate::fleet::{Ask, HttpMethod, Rewrites};
 use crate::scenario::{Consent, Side, TargetSelector};
 
 const FLEET: &str = include_str!("../../tests/fleet.yaml");
@@ -55,7 +57,7 @@ fn a_scenario_with_its_defaults() {
         (0.1, 0.02)
     );
     assert_eq!(
-        (hypothesis.recovery_within, hypothesis.lost_max),
+        (hypothesis.recovery_within, hypothesis.data),
         (2 * MINUTE, None)
     );
 }
@@ -89,7 +91,7 @@ fn the_drill_of_the_design_page() {
     assert_eq!(scenario.target, TargetSelector::Cloud("aliyun".to_owned()));
     assert_eq!(scenario.allow, [Consent::Others]);
     assert_eq!(scenario.method[1].side, Side::Others);
-    assert_eq!(scenario.hypothesis.lost_max, Some(0));
+    assert_eq!(scenario.hypothesis.data, Some(DataLimits::default()));
 }
 
 #[test]
@@ -134,4 +136,37 @@ fn a_cloud_of_forty_thousand_prefixes_is_read_and_its_overlap_found() {
             .contains("16.77.7.64/26 of cloud tencent overlaps"),
         "{error}"
     );
+}
+
+#[test]
+fn what_is_done_to_writes_and_who_the_users_are() {
+    let fleet = read_fleet(FLEET, "f").unwrap();
+    assert_eq!(fleet.probes["order"].rewrites, Rewrites::default());
+    let clients = fleet.entrypoints["shop"].clients;
+    assert_eq!(clients, ClientMix::default());
+    let text = FLEET
+        .replace(
+            "      readBack: \"http://{cell}/orders/{id}\"\n",
+            "      readBack: \"http://{cell}/orders/{id}\"\n      update: { url: \
+             \"http://{cell}/orders/{id}/{version}\", expect: { status: 204 } }\n      delete: { \
+             method: POST, url: \"http://{cell}/delete\", body: '{\"id\":\"{id}\"}' }\n",
+        )
+        .replace(
+            "http: { url: \"http://{address}/\" }",
+            "http: { url: \"http://{address}/\" }\n      clients: { retries: 25%, honoursTtl: 75% }",
+        );
+    let fleet = read_fleet(&text, "f").unwrap();
+    let Rewrites { update, delete } = &fleet.probes["order"].rewrites;
+    let (update, delete) = (update.as_ref().unwrap(), delete.as_ref().unwrap());
+    assert_eq!(
+        (update.method, &update.expect),
+        (HttpMethod::Put, &Expectation::status(204))
+    );
+    assert_eq!(
+        (delete.method, &delete.expect),
+        (HttpMethod::Post, &Expectation::status(200))
+    );
+    let clients = fleet.entrypoints["shop"].clients;
+    assert_eq!((clients.retries, clients.honours_ttl), (0.25, 0.75));
+    assert_eq!((clients.pinned, clients.ignores_ttl), (0.0, 0.0));
 }

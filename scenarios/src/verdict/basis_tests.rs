@@ -2,6 +2,7 @@
 
 use super::drill::*;
 use super::{Class, NotReady, Outcome, Watch, Window, judge};
+use crate::effects::HarmBudget;
 use crate::history::*;
 
 const REQUESTS: &str = "aws/requests.checkout";
@@ -134,6 +135,22 @@ fn real_requests_that_fail_are_a_failure_although_no_probe_sees_it() {
         }
     });
     expect(&ill, Outcome::Fail, &["aws fell", REQUESTS]);
+}
+
+/// The budget is what the target's probes cost; requests and slow answers would exceed it.
+#[test]
+fn only_probes_count_as_harm() {
+    let mut records = drill(|block| {
+        if block.stream == REQUESTS {
+            block.bad = 1;
+        }
+    });
+    let budget = HarmBudget {
+        failed_requests: Some(3 * u64::from(RATE) * WINDOW as u64),
+        error_budget: None,
+    };
+    header_mut(&mut records).judgement.effects.harm = Some(budget);
+    expect(&records, Outcome::Pass, &[]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Class, Outcome, Verdict, Window, judge};
+use crate::effects::Effects;
 use crate::fleet::Plane;
 use crate::history::*;
 use crate::plan::{CellStep, EndpointCut, PLAN_FORMAT, Plan, PlanTarget, Step};
@@ -124,6 +125,7 @@ pub fn header() -> Header {
             after_ms: AFTER * 1000,
             lost_max: Some(0),
             coverage: BTreeMap::new(),
+            effects: Effects::default(),
         },
     }
 }
@@ -172,6 +174,11 @@ pub fn ledger(cell: &str) -> Ledger {
         lost: 0,
         duplicated: 0,
         unread: 0,
+        resurrected: 0,
+        stale: 0,
+        updated: 0,
+        deleted: 0,
+        phases: BTreeMap::new(),
         examples: Vec::new(),
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::derive::{self, Counted, Limit};
 use super::interval::Sample;
+use crate::effects::LoadSecond;
 use crate::history::{
     AgentEvent, Alarm, Block, Header, Interrupted, Judgement, Ledger, Phase, READABLE_FORMATS,
     Record, Residue, Role, Stream, Volume, foreign_format,
@@ -29,6 +30,7 @@ pub(super) struct Evidence<'a> {
     pub volumes: Vec<&'a Volume>,
     pub alarms: Vec<&'a Alarm>,
     pub ledgers: Vec<&'a Ledger>,
+    pub load: Vec<&'a LoadSecond>,
     pub residues: Vec<&'a Residue>,
     pub agents: Vec<&'a AgentEvent>,
     pub interrupted: Vec<&'a Interrupted>,
@@ -100,6 +102,7 @@ impl<'a> Evidence<'a> {
             volumes: Vec::new(),
             alarms: Vec::new(),
             ledgers: Vec::new(),
+            load: Vec::new(),
             residues: Vec::new(),
             agents: Vec::new(),
             interrupted: Vec::new(),
@@ -145,6 +148,7 @@ impl<'a> Evidence<'a> {
             Record::Block(block) => self.take_block(block),
             Record::Volume(volume) => self.volumes.push(volume),
             Record::Alarm(alarm) => self.alarms.push(alarm),
+            Record::Load(second) => self.load.push(second),
             Record::Ledger(ledger) => self.ledgers.push(ledger),
             Record::Residue(residue) => self.residues.push(residue),
             Record::Agent(event) => self.agents.push(event),

@@ -36,12 +36,14 @@ impl Findings {
                 reasons: on_pass,
                 rows,
                 planes: Vec::new(),
+                users: Vec::new(),
             },
             Some((worst, _)) => Verdict {
                 outcome: *worst,
                 reasons: self.list.into_iter().map(|(_, words)| words).collect(),
                 rows,
                 planes: Vec::new(),
+                users: Vec::new(),
             },
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Outcome;
-use super::evidence::{Evidence, Span, is_attributed};
+use super::evidence::{Evidence, Span};
 use super::findings::{Findings, seconds};
 
 /// Residue outranks everything; what cannot be verified counts as residue.
@@ -56,82 +56,6 @@ pub(super) fn check_endpoints(evidence: &Evidence<'_>, findings: &mut Findings) 
             );
         }
     }
-}
-
-/// Acknowledged writes, read back.
-pub(super) fn check_ledgers(evidence: &Evidence<'_>, findings: &mut Findings) {
-    let Some(lost_max) = evidence.header.judgement.lost_max else {
-        return;
-    };
-    if evidence.ledgers.is_empty() {
-        findings.add(Outcome::Inconclusive, "no acknowledged write was read back");
-        return;
-    }
-    let lost_in_all = evidence
-        .ledgers
-        .iter()
-        .fold(0u64, |sum, l| sum.saturating_add(l.lost));
-    for ledger in &evidence.ledgers {
-        let name = format!("{}/{}", ledger.cell, ledger.probe);
-        let of = ledger.acknowledged;
-        if lost_in_all > lost_max && ledger.lost > 0 {
-            let words = format!(
-                "{name}: {} of {of} acknowledged writes are lost",
-                ledger.lost
-            );
-            findings.add(Outcome::Fail, words);
-        }
-        if ledger.duplicated > 0 {
-            let words = format!(
-                "{name}: {} of {of} writes are there twice",
-                ledger.duplicated
-            );
-            findings.add(Outcome::Fail, words);
-        }
-        if ledger.unread > 0 {
-            let words = format!(
-                "{name}: {} of {of} writes could not be read back",
-                ledger.unread
-            );
-            findings.add(Outcome::Inconclusive, words);
-        }
-        if of == 0 {
-            findings.add(
-                Outcome::Inconclusive,
-                format!("{name}: no write was acknowledged"),
-            );
-        }
-    }
-    let there: BTreeSet<(String, String)> = evidence
-        .ledgers
-        .iter()
-        .map(|l| (l.cell.clone(), l.probe.clone()))
-        .collect();
-    let missing = wanted_ledgers(evidence).into_iter();
-    let words = missing
-        .filter(|wanted| !there.contains(wanted))
-        .map(|(cell, probe)| format!("{cell}/{probe}: acknowledged writes not read back"));
-    findings.add_some(Outcome::Inconclusive, words.collect());
-}
-
-/// Every (cell, probe) whose writes must be read back: of the probes that the recorded fleet reads
-/// back, in all of its cells; and of those that have a ledger anywhere, wherever they have a stream.
-fn wanted_ledgers(evidence: &Evidence<'_>) -> BTreeSet<(String, String)> {
-    let header = evidence.header;
-    let known: BTreeSet<&str> = evidence.ledgers.iter().map(|l| l.probe.as_str()).collect();
-    let streams = header.streams.iter().filter(|s| !is_attributed(s));
-    let mut wanted: BTreeSet<(String, String)> = streams
-        .filter(|stream| known.contains(stream.probe.as_str()))
-        .filter_map(|stream| Some((stream.cell.clone()?, stream.probe.clone())))
-        .collect();
-    // Older histories hold no fleet; then only the ledgers themselves tell which probes write.
-    if let Ok(fleet) = crate::read_fleet(&header.fleet, "the recorded fleet") {
-        let writing = fleet.probes.iter().filter(|(_, p)| p.read_back.is_some());
-        for (probe, _) in writing {
-            wanted.extend(fleet.cells.keys().map(|cell| (cell.clone(), probe.clone())));
-        }
-    }
-    wanted
 }
 
 /// The drill went its whole way and the history says so without a gap.

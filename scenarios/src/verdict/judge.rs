@@ -17,8 +17,8 @@ use super::findings::{Findings, percent, seconds};
 use super::frame::Frame;
 use super::replay::Replay;
 use super::{
-    CellPlane, Class, Outcome, Row, Verdict, Window, agents, control, coverage, entrypoint,
-    integrity, others, planes, target,
+    CellPlane, Class, Outcome, Row, UserReport, Verdict, Window, agents, control, coverage,
+    durability, entrypoint, harm, integrity, load, others, planes, symptom, target, users,
 };
 use crate::history::{AlarmCause, Record, Role, Stream};
 
@@ -60,7 +60,10 @@ pub fn judge(records: &[Record]) -> Verdict {
     coverage::check(&evidence, fire, &mut findings);
     agents::check_agents(&evidence, fire, &mut findings);
     integrity::check_endpoints(&evidence, &mut findings);
-    integrity::check_ledgers(&evidence, &mut findings);
+    durability::check(&evidence, &mut findings);
+    harm::check(&frame, replay.as_ref(), sound, &mut findings);
+    symptom::check(&frame, &mut findings);
+    load::check(&frame, &mut findings);
     let mut rows = target::rows(&frame, sound && replay.is_some(), &mut findings);
     let other_rows = others::rows(&frame, replay.as_ref(), sound);
     others::report(&frame, &other_rows, replay.as_ref(), &mut findings);
@@ -76,9 +79,11 @@ pub fn judge(records: &[Record]) -> Verdict {
         );
     }
     let planes = planes::summary(&evidence, &rows);
-    let on_pass = pass_reasons(&evidence, &rows, &planes);
+    let users = users::reports(&frame);
+    let on_pass = pass_reasons(&frame, &rows, &planes, &users);
     Verdict {
         planes,
+        users,
         ..findings.into_verdict(rows, on_pass)
     }
 }
@@ -198,7 +203,13 @@ fn unproved(evidence: &Evidence<'_>, rows: &[Row]) -> Option<String> {
 }
 
 /// The claim of a pass, with its bounds.
-fn pass_reasons(evidence: &Evidence<'_>, rows: &[Row], planes: &[CellPlane]) -> Vec<String> {
+fn pass_reasons(
+    frame: &Frame<'_>,
+    rows: &[Row],
+    planes: &[CellPlane],
+    users: &[UserReport],
+) -> Vec<String> {
+    let evidence = frame.evidence;
     let of = |class: Class| rows.iter().filter(move |row| row.class == class);
     let mut cells = evidence.header.plan.target.cells.clone();
     cells.dedup();
@@ -212,64 +223,16 @@ fn pass_reasons(evidence: &Evidence<'_>, rows: &[Row], planes: &[CellPlane]) -> 
         planes::on_planes(planes, Class::Isolated),
         percent(most)
     )];
-    if evidence.header.judgement.lost_max.is_some() {
-        let sum = |part: fn(&crate::history::Ledger) -> u64| {
-            evidence
-                .ledgers
-                .iter()
-                .fold(0u64, |sum, ledger| sum.saturating_add(part(ledger)))
-        };
-        reasons.push(format!(
-            "{} acknowledged writes read back, {} lost, none twice",
-            sum(|l| l.acknowledged),
-            sum(|l| l.lost)
-        ));
-    }
+    reasons.extend(durability::on_pass(evidence));
     reasons.push(format!(
         "no residue on {} nodes",
         evidence.header.plan.nodes().len()
     ));
-    reasons.extend(
-        evidence
-            .fire
-            .and_then(|fire| coverage::on_pass(evidence, fire)),
-    );
-    reasons.extend(symptom(evidence));
-    reasons.push("capacity of the other cells: untested, for probes are no load".to_owned());
+    reasons.extend(coverage::on_pass(evidence, frame.fire));
+    reasons.extend(symptom::words(frame));
+    reasons.push(load::on_pass(frame));
+    reasons.extend(users.iter().flat_map(|seen| seen.words.iter().cloned()));
     reasons
-}
-
-/// How the target failed: a cloud that is gone is silent, an answer says that a part of it lived.
-fn symptom(evidence: &Evidence<'_>) -> Option<String> {
-    let fire = evidence.fire?;
-    let during = fire..evidence.planned_end(fire).max(fire);
-    let mut kinds = [
-        ("timeouts", 0_u64),
-        ("refused or reset", 0),
-        ("wrong answers and other errors", 0),
-        ("slow answers", 0),
-    ];
-    for stream in evidence.with_role(Role::Target) {
-        let blocks = evidence.blocks.get(stream.name.as_str());
-        for (_, block) in blocks
-            .into_iter()
-            .flat_map(|blocks| blocks.range(during.clone()))
-        {
-            let seen = [block.timeouts, block.resets, block.errors, block.slow];
-            for ((_, sum), seen) in kinds.iter_mut().zip(seen) {
-                *sum = sum.saturating_add(u64::from(seen));
-            }
-        }
-    }
-    let all: u64 = kinds
-        .iter()
-        .fold(0, |all, (_, sum)| all.saturating_add(*sum));
-    let shares: Vec<String> = kinds
-        .iter()
-        .filter(|(_, sum)| *sum > 0)
-        .map(|(kind, sum)| format!("{kind} {}", percent(*sum as f64 / all as f64)))
-        .collect();
-    (all > 0).then(|| format!("what the target's users saw: {}", shares.join(", ")))
 }
 
 #[cfg(test)]

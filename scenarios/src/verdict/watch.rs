@@ -14,6 +14,7 @@ use super::derive::{Counted, Limit};
 use super::evidence::{
     Evidence, Tally, block_is_half_bad, expected_per_block, is_attributed, is_blind,
 };
+use super::harm::Meter;
 use super::spread;
 use crate::history::{Alarm, AlarmCause, Block, Counts, Record, Role, Stream};
 
@@ -80,6 +81,7 @@ pub struct Watch {
     streams: Vec<Watched>,
     /// Once the prober is not to be trusted, nothing that it says about a cell counts.
     prober_unsound: bool,
+    harm: Option<Meter>,
 }
 
 #[derive(Clone, Debug)]
@@ -142,6 +144,7 @@ impl Watch {
             next_ms: evidence.fire,
             streams,
             prober_unsound: false,
+            harm: Meter::new(evidence),
         })
     }
 
@@ -197,6 +200,10 @@ impl Watch {
         if self.prober_unsound || !prober.is_empty() {
             self.prober_unsound = true;
             return prober;
+        }
+        if let Some(harm) = &mut self.harm {
+            let blocks = by_stream.values().flatten().copied();
+            cells.extend(harm.look(start_ms, at_ms, blocks));
         }
         cells
     }

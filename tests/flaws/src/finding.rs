@@ -56,6 +56,8 @@ pub struct Finding {
     pub falls: Vec<Fall>,
     pub lost: Vec<String>,
     pub twice: Vec<String>,
+    pub resurrected: Vec<String>,
+    pub stale: Vec<String>,
     pub reasons: Vec<String>,
 }
 
@@ -72,15 +74,22 @@ impl Finding {
             falls: falls(drill),
             lost: cells_where(&|ledger| ledger.lost > 0),
             twice: cells_where(&|ledger| ledger.duplicated > 0),
+            resurrected: cells_where(&|ledger| ledger.resurrected > 0),
+            stale: cells_where(&|ledger| ledger.stale > 0),
             reasons: drill.verdict.reasons.clone(),
         };
         finding.result = finding.judge(expected);
         finding
     }
 
+    /// The cells whose writes are spoilt, for each way in which writes can be.
+    fn spoilt(&self) -> [&Vec<String>; 4] {
+        [&self.lost, &self.twice, &self.resurrected, &self.stale]
+    }
+
     fn judge(&self, expected: Expected) -> Answer {
         let fallen = self.falls.iter().map(|fall| &fall.cell);
-        let spoilt = self.lost.iter().chain(&self.twice);
+        let spoilt = self.spoilt().into_iter().flatten();
         let named: BTreeSet<&str> = fallen.chain(spoilt).map(String::as_str).collect();
         if named.is_empty() {
             return match self.outcome {
@@ -95,16 +104,29 @@ impl Finding {
         };
         let right: BTreeSet<&str> = match &shows {
             Shows::Falls(cells, _) => cells.iter().copied().collect(),
-            Shows::Lost(cell) | Shows::Twice(cell) => [*cell].into(),
+            Shows::Lost(cell)
+            | Shows::Twice(cell)
+            | Shows::Resurrected(cell)
+            | Shows::Stale(cell) => [*cell].into(),
         };
         if !named.is_subset(&right) {
             return Answer::Wrong;
         }
         match shows {
-            Shows::Lost(_) if self.falls.is_empty() && self.twice.is_empty() => Answer::Found,
-            Shows::Twice(_) if self.falls.is_empty() && self.lost.is_empty() => Answer::Found,
             Shows::Falls(_, probe) => self.judge_falls(probe),
-            _ => Answer::Wrong,
+            Shows::Lost(_) => self.judge_writes(&self.lost),
+            Shows::Twice(_) => self.judge_writes(&self.twice),
+            Shows::Resurrected(_) => self.judge_writes(&self.resurrected),
+            Shows::Stale(_) => self.judge_writes(&self.stale),
+        }
+    }
+
+    /// Writes are spoilt in the right way, in no other, and no cell fell.
+    fn judge_writes(&self, right: &[String]) -> Answer {
+        let all: usize = self.spoilt().iter().map(|cells| cells.len()).sum();
+        match self.falls.is_empty() && !right.is_empty() && right.len() == all {
+            true => Answer::Found,
+            false => Answer::Wrong,
         }
     }
 
@@ -144,12 +166,15 @@ impl Finding {
             };
             words.push(format!("{} ({window}, {at})", fall.stream));
         }
-        words.extend(self.lost.iter().map(|cell| format!("{cell} lost orders")));
-        words.extend(
-            self.twice
-                .iter()
-                .map(|cell| format!("{cell} has orders twice")),
-        );
+        let ways = [
+            "lost orders",
+            "has orders twice",
+            "has orders again that were gone",
+            "has old versions of orders",
+        ];
+        for (cells, way) in self.spoilt().into_iter().zip(ways) {
+            words.extend(cells.iter().map(|cell| format!("{cell} {way}")));
+        }
         words.join(", ")
     }
 }
@@ -216,6 +241,8 @@ mod tests {
             falls: falls.collect(),
             lost: Vec::new(),
             twice: Vec::new(),
+            resurrected: Vec::new(),
+            stale: Vec::new(),
             reasons: Vec::new(),
         }
     }
@@ -269,5 +296,18 @@ mod tests {
         assert_eq!(found.judge(Expected::Nothing), Answer::Wrong);
         found.lost = vec!["c".to_owned()];
         assert_eq!(found.judge(lost), Answer::Wrong);
+    }
+
+    #[test]
+    fn writes_that_are_spoilt_in_another_way_are_another_flaw() {
+        let mut found = finding(Outcome::Fail, &[]);
+        found.stale = vec!["b".to_owned()];
+        let stale = Expected::Flaw(Shows::Stale("b"));
+        assert_eq!(found.judge(stale), Answer::Found);
+        let resurrected = Expected::Flaw(Shows::Resurrected("b"));
+        assert_eq!(found.judge(resurrected), Answer::Wrong);
+        found.resurrected = vec!["b".to_owned()];
+        assert_eq!(found.judge(stale), Answer::Wrong);
+        assert_eq!(found.judge(resurrected), Answer::Wrong);
     }
 }

@@ -34,6 +34,10 @@ pub enum Shows {
     Lost(&'static str),
     /// Writes of this cell are there twice, whatever the fault.
     Twice(&'static str),
+    /// Writes of this cell are there again after they were deleted or overwritten, whatever the fault.
+    Resurrected(&'static str),
+    /// Writes of this cell are read in an older version than was acknowledged, whatever the fault.
+    Stale(&'static str),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -54,17 +58,21 @@ pub enum Expected {
     NoProof,
 }
 
+impl Shows {
+    /// Whatever the fault: what spoils acknowledged writes needs none.
+    fn is_of_writes(self) -> bool {
+        !matches!(self, Shows::Falls(..))
+    }
+}
+
 impl Row {
     pub fn expected(&self, fault: &str) -> Expected {
-        match (self.flaw, self.shows) {
-            (_, Shows::Lost(_) | Shows::Twice(_)) => Expected::Flaw(self.shows),
-            (_, Shows::Falls(..)) if fault == "aa-unused-address" => match self.flaw {
-                // It is declared, and lies in the cloud that is said to be lost.
-                "managed-database" => Expected::NoProof,
-                _ => Expected::Nothing,
-            },
-            // A host without an agent in the lost cloud, which only the others' side cuts.
-            ("managed-database", _) if fault != "black-hole-cloud" => Expected::NoProof,
+        match self.flaw {
+            _ if self.shows.is_of_writes() => Expected::Flaw(self.shows),
+            // It is declared, and lies in the cloud that is said to be lost: a host without an agent,
+            // which only the others' side cuts.
+            "managed-database" if fault != "black-hole-cloud" => Expected::NoProof,
+            _ if fault == "aa-unused-address" => Expected::Nothing,
             _ => Expected::Flaw(self.shows),
         }
     }
@@ -102,7 +110,7 @@ const fn falls(flaw: &'static str, cells: &'static [&'static str], probe: &'stat
 }
 
 /// One row for each flaw of the lab.
-pub const ROWS: [Row; 16] = [
+pub const ROWS: [Row; 18] = [
     falls("shared-config", OTHERS, "checkout"),
     falls("shared-resolver", OTHERS, "checkout"),
     falls("shared-auth", OTHERS, "checkout"),
@@ -130,4 +138,11 @@ pub const ROWS: [Row; 16] = [
     row("recovery-herd", Shows::Falls(SECOND, "checkout"), 2, CALM),
     row("lossy-store", Shows::Lost("gd-tencent"), 3, QUICK),
     row("duplicating-store", Shows::Twice("gd-tencent"), 3, QUICK),
+    row(
+        "resurrecting-store",
+        Shows::Resurrected("gd-tencent"),
+        3,
+        QUICK,
+    ),
+    row("stale-store", Shows::Stale("gd-tencent"), 3, QUICK),
 ];

@@ -32,3 +32,31 @@ fn a_store_that_writes_orders_twice_fails() {
     drill.assert_exit(1);
     drill.assert_reason(&["twice", "gd-tencent"]);
 }
+
+#[test]
+#[ignore = "needs root: a lab in network namespaces"]
+fn a_store_that_forgets_updates_and_deletions_fails() {
+    let drill = drill_with("resurrecting-store", "black-hole-cloud");
+    drill.assert_exit(1);
+    drill.assert_reason(&["gd-tencent/orders", "resurrected"]);
+    let ledgers = drill.ledgers();
+    for ledger in &ledgers {
+        let flawed = ledger.cell == "gd-tencent";
+        assert_eq!(ledger.resurrected > 0, flawed, "{ledger:?}");
+        assert_eq!((ledger.lost, ledger.stale), (0, 0), "{ledger:?}");
+        assert!(ledger.updated > 50 && ledger.deleted > 50, "{ledger:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs root: a lab in network namespaces"]
+fn a_store_that_serves_older_versions_fails() {
+    let drill = drill_with("stale-store", "black-hole-cloud");
+    drill.assert_exit(1);
+    drill.assert_reason(&["gd-tencent/orders", "stale", "before fire"]);
+    for ledger in drill.ledgers() {
+        let flawed = ledger.cell == "gd-tencent";
+        assert_eq!(ledger.stale > 0, flawed, "{ledger:?}");
+        assert_eq!((ledger.lost, ledger.resurrected), (0, 0), "{ledger:?}");
+    }
+}

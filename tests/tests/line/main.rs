@@ -1,6 +1,7 @@
 //! The whole line on a real lab: what passes, what must not pass, and how a fault ends.
 
 mod aborted;
+mod effects;
 mod flaws;
 mod halt;
 mod inputs;

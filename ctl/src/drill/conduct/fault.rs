@@ -95,6 +95,9 @@ impl Conduct {
         self.scene.mark(Phase::Fire, at)?;
         self.fire = Some(at);
         let deadline = at + Duration::from_millis(self.prepared.plan.ends_ms());
+        if let Some(load) = &self.load {
+            load.surge(at, deadline);
+        }
         if let Some(held) = self.hold_until(at, deadline).await? {
             return Ok(held);
         }
@@ -218,6 +221,9 @@ impl Conduct {
         firing: Firing,
         held: Result<Held, Failure>,
     ) -> Result<(), Failure> {
+        if let Some(load) = &self.load {
+            load.calm();
+        }
         let began = Instant::now();
         let Reverted { answers, listening } = self.revert(firing).await;
         self.listening = Some(listening);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use probes::Prober;
+use probes::{Prober, WritePhases};
 use scenarios::history::{Block, Ledger, Phase, Record};
 use scenarios::verdict;
 use tokio::time::Instant;
@@ -110,16 +110,47 @@ impl Conduct {
         self.scene.story.tell(&line);
     }
 
+    /// When the writes' phases began, by the marks in the history.
+    fn phases(&self) -> WritePhases {
+        let marks = self
+            .scene
+            .records()
+            .iter()
+            .filter_map(|record| match record {
+                Record::Phase(mark) => Some(mark),
+                _ => None,
+            });
+        let mut phases = WritePhases::default();
+        for mark in marks {
+            match mark.phase {
+                Phase::Fire => phases.fire_ms = Some(mark.at_ms),
+                Phase::Reverted => phases.reverted_ms = Some(mark.at_ms),
+                Phase::Before | Phase::Thresholds | Phase::End => {}
+            }
+        }
+        phases
+    }
+
     /// Every acknowledged write is asked for again.
     pub(super) async fn read_back(&mut self) -> Result<(), Failure> {
+        if let Some(load) = self.load.take() {
+            load.stop();
+        }
         self.scene.prober.stop().await;
         let writes: Vec<_> = self.scene.prober.acknowledged();
         let ledgers: Vec<Ledger> =
-            Prober::read_back(self.prepared.fleet(), &writes, READ_BACK).await;
+            Prober::read_back(self.prepared.fleet(), &writes, self.phases(), READ_BACK).await;
         for ledger in ledgers {
             self.scene.story.tell(&format!(
-                "{}: {} acknowledged writes read back: lost {}, duplicated {}, unread {}",
-                ledger.cell, ledger.acknowledged, ledger.lost, ledger.duplicated, ledger.unread
+                "{}: {} acknowledged writes read back: lost {}, duplicated {}, resurrected {}, \
+                 stale {}, unread {}",
+                ledger.cell,
+                ledger.acknowledged,
+                ledger.lost,
+                ledger.duplicated,
+                ledger.resurrected,
+                ledger.stale,
+                ledger.unread
             ));
             self.scene.record(Record::Ledger(ledger))?;
         }

@@ -1,0 +1,119 @@
+//! How the target failed: a cloud that is gone is silent, an answer says that a part of it lived.
+
+use super::evidence::Span;
+use super::findings::{Findings, percent};
+use super::frame::Frame;
+use super::interval::Sample;
+use super::{Outcome, planes};
+use crate::effects::Symptom;
+use crate::history::{Block, Role, Stream};
+
+/// The target's bad probes by kind, in the order of `Symptom::ALL`.
+type Mix = [u64; 5];
+
+fn counts(block: &Block) -> Mix {
+    Symptom::ALL.map(|symptom| {
+        u64::from(match symptom {
+            Symptom::Timeouts => block.timeouts,
+            Symptom::Resets => block.resets,
+            Symptom::ServerErrors => block.server_errors.min(block.errors),
+            Symptom::WrongAnswers => block.errors.saturating_sub(block.server_errors),
+            Symptom::Slow => block.slow,
+        })
+    })
+}
+
+fn mix(frame: &Frame<'_>, span: Span, tells: impl Fn(&Stream) -> bool) -> Mix {
+    let mut mix = Mix::default();
+    // Slow answers and gauges are the verdict's own counts, and would tell the same probes twice.
+    let streams = frame.evidence.with_role(Role::Target);
+    for stream in streams.filter(|stream| stream.is_probed() && tells(stream)) {
+        let blocks = frame.evidence.blocks.get(stream.name.as_str());
+        let blocks = blocks.map(|blocks| blocks.range(span.from..span.to.max(span.from)));
+        for (_, block) in blocks.into_iter().flatten() {
+            for (sum, seen) in mix.iter_mut().zip(counts(block)) {
+                *sum = sum.saturating_add(seen);
+            }
+        }
+    }
+    mix
+}
+
+fn all(mix: &Mix) -> u64 {
+    mix.iter().fold(0, |all, seen| all.saturating_add(*seen))
+}
+
+fn told(mix: &Mix) -> String {
+    let all = all(mix) as f64;
+    let shares = Symptom::ALL.iter().zip(mix).filter(|(_, seen)| **seen > 0);
+    let shares: Vec<String> = shares
+        .map(|(symptom, seen)| format!("{} {}", symptom.words(), percent(*seen as f64 / all)))
+        .collect();
+    shares.join(", ")
+}
+
+/// What the target's users saw while the fault lasted, if any of it was bad.
+pub(super) fn words(frame: &Frame<'_>) -> Option<String> {
+    let mix = mix(
+        frame,
+        Span {
+            from: frame.fire,
+            to: frame.fault_end,
+        },
+        |_| true,
+    );
+    (all(&mix) > 0).then(|| format!("what the target's users saw: {}", told(&mix)))
+}
+
+/// Whether it failed as declared, without the guard times, in which the fault comes and goes. What
+/// must be degraded shows it: other probes may ask somebody else about the cell (a Prometheus, DNS),
+/// who goes on answering.
+///
+/// Another symptom means that another fault was in force than the one that was meant: whatever the
+/// drill proved, it did not prove it of this one. So it is INCONCLUSIVE, and a cell that fell
+/// beside it fell all the same.
+pub(super) fn check(frame: &Frame<'_>, findings: &mut Findings) {
+    let judgement = &frame.evidence.header.judgement;
+    let Some(claim) = &judgement.effects.symptom else {
+        return;
+    };
+    if !frame.fault_was_whole() {
+        return;
+    }
+    let guard = judgement.guard_ms;
+    let seen = mix(
+        frame,
+        Span {
+            from: frame.fire.saturating_add(guard),
+            to: frame.fault_end.saturating_sub(guard) / judgement.block_ms * judgement.block_ms,
+        },
+        |stream| planes::must_degrade(frame.evidence, stream),
+    );
+    let total = all(&seen);
+    if total == 0 {
+        return; // A target that did not fail is ineffective, and said to be so.
+    }
+    let meant = Symptom::ALL.iter().zip(seen);
+    let meant = meant.filter(|(symptom, _)| claim.only.contains(symptom));
+    let meant = meant.fold(0u64, |sum, (_, seen)| sum.saturating_add(seen));
+    let sample = Sample::new(meant, total);
+    // Asked this way round: whatever does not compare must not pass.
+    if sample.lower(frame.alpha()) >= claim.at_least {
+        return;
+    }
+    let only: Vec<&str> = claim.only.iter().map(|symptom| symptom.words()).collect();
+    let what = if sample.upper(frame.alpha()) < claim.at_least {
+        "the target failed in another way than declared, so another fault was in force"
+    } else {
+        "the target was not proved to fail as declared"
+    };
+    findings.add(
+        Outcome::Inconclusive,
+        format!(
+            "{what}: {}, declared were at least {} {}",
+            told(&seen),
+            percent(claim.at_least),
+            only.join(" or ")
+        ),
+    );
+}
