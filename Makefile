@@ -92,8 +92,8 @@ crash-sampled:
 	$(SUDO) $(BIN)/crash --sample $(POINTS) $(CRASH_OPTIONS)
 	$(SUDO) $(BIN)/crash conductor --sample $(CONDUCTED) $(if $(SEED),--seed $(SEED))
 
-crash: build ## Kill agents and guardians at every system call (takes hours)
-	$(SUDO) $(BIN)/crash --all $(CRASH_OPTIONS)
+crash: build ## Kill agents and guardians at every system call (takes an hour of all that 2 cores have)
+	$(SUDO) $(BIN)/crash --all --jobs 8 $(CRASH_OPTIONS)
 
 # Agents with a planted mistake are built beside the product, never in its place, and its calls are
 # counted with the product: each mistake must be found at a point. 4 is residue; any other answer means

@@ -203,7 +203,16 @@ fn undo_root(undo: &Undo, hands: &mut Hands, permit: &Permit) -> Result<Vec<Stri
                 )]);
             }
         }
-        Some(Shape::Netem(_) | Shape::Tbf(_)) | None => {}
+        Some(Shape::Netem(_) | Shape::Tbf(_)) | None => {
+            let failed = |cause: netlink::Error| back(undo, cause.into());
+            let below = qdisc::beyond(hands.route().map_err(failed)?, ours).map_err(failed)?;
+            let mut drifted = take_away(undo, hands, permit)?;
+            // All of it is shaped as long as ours is there, so what others have put below it cannot stay.
+            drifted.extend(below.iter().map(|what| {
+                format!("our qdisc of {name} went, and what others had put there with it: {what}")
+            }));
+            return Ok(drifted);
+        }
     }
     take_away(undo, hands, permit)
 }
@@ -270,7 +279,7 @@ fn take_away(undo: &Undo, hands: &mut Hands, permit: &Permit) -> Result<Vec<Stri
 
 /// The length that the kernel has given the device for our sake.
 fn take_length_away(undo: &Undo, permit: &Permit) -> Result<(), Error> {
-    if !undo.without_length || number(&undo.name) != Some(undo.device) {
+    if !undo.without_length {
         return Ok(());
     }
     let failed = |cause: netlink::Error| Error::Back {

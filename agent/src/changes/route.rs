@@ -215,19 +215,20 @@ fn verified(undo: &Undo, hands: &mut Hands, drifted: Vec<String>) -> Result<Vec<
     }
 }
 
-/// What no second try would change: a device, the address or the next hop object of the route is not
-/// there any more. A next hop that is out of reach on a device that is there may come back: without a fault
+/// What no second try would change: the devices, the address or the next hop object of the route are not
+/// there any more. As long as one of its devices is up, what is out of reach may come back: without a fault
 /// the route would have stayed in the table, so it is owed.
 fn way_is_gone(route: &Route, cause: &netlink::Error) -> Result<bool, netlink::Error> {
     use Errno::{EADDRNOTAVAIL, EHOSTUNREACH, EINVAL, ENETDOWN, ENETUNREACH, ENODEV, ENOENT};
-    if matches!(cause.errno(), Some(ENETUNREACH | EHOSTUNREACH)) {
+    if matches!(
+        cause.errno(),
+        Some(ENETUNREACH | EHOSTUNREACH | ENODEV | ENETDOWN)
+    ) {
         let links = Links::open()?.all()?;
-        let is_there = |device: &u32| links.iter().any(|link| link.index == *device);
-        return Ok(!route.devices().iter().all(is_there));
+        let is_up = |device: &u32| links.iter().any(|link| link.index == *device && link.up);
+        return Ok(!route.devices().iter().any(is_up));
     }
     let gone = [
-        ENODEV,
-        ENETDOWN,
         EADDRNOTAVAIL, // the preferred source address
         EINVAL,        // the same, or a next hop object
         ENOENT,

@@ -14,7 +14,7 @@ use super::{MOUNT, TRY_AGAIN, Undo, back};
 use crate::boottime::boot_id;
 use crate::changes::{Error, IN_ITS_MOUNT_NAMESPACE};
 use crate::journal::Permit;
-use crate::kernel::files::Folder;
+use crate::kernel::files::{Folder, shorten};
 use crate::kernel::filesystem::{Mounted, allocate, elsewhere, lengthen};
 
 /// What is allocated at arm, to see that it works there.
@@ -111,7 +111,11 @@ pub(super) fn undo(undo: &Undo, name: &str, permit: &Permit) -> Result<Vec<Strin
             let point = undo.point.display();
             return Ok(vec![format!("{name} in {point} is no file of ours")]);
         }
-        Some(_) => {}
+        // Emptied before its name goes: another name for it, or who has it open, would keep it full.
+        Some(entry) => {
+            let file = entry.write(permit).map_err(failed)?;
+            shorten(&file, 0, permit).map_err(failed)?;
+        }
     }
     folder.unlink(name, permit).map_err(failed)?;
     folder.sync(permit).map_err(failed)?;
