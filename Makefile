@@ -85,7 +85,8 @@ test: setup check build ## Install what is missing, run every check and test
 guest: guest-kernel build ## Prove on another kernel, in QEMU: power cut, netem, cgroup v2, OOM, clock jumps
 	$(SUDO) $(BIN)/guest $(if $(SEED),--seed $(SEED))
 
-crash-sample: build crash-sampled ## Kill agents, guardians and conductors at a sample of system calls; SEED=N and SCENE=NAME repeat
+crash-sample: build ## Kill agents, guardians and conductors at a sample of system calls; SEED=N and SCENE=NAME repeat
+	@$(MAKE) crash-sampled
 
 # Of programs that are built.
 crash-sampled:

@@ -279,8 +279,8 @@ pub trait Reversible {
         false
     }
 
-    /// Whether what has drifted may only have needed what the undo of another change puts back: then it
-    /// is walked once more after all the others.
+    /// Whether what has drifted or failed may only have needed what the undo of another change puts back: then
+    /// it is walked again after all the others, as long as that helps.
     fn leans_on_others(_undo: &Self::Undo) -> bool {
         false
     }

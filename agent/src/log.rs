@@ -31,14 +31,20 @@ impl<F: AsFd> Unhurried<F> {
         }
         // Another writer may have taken the room since.
         let flags = ReadWriteFlags::NOWAIT;
-        match rustix::io::pwritev2(&self.0, &[IoSlice::new(part)], HERE, flags) {
-            Ok(_) => true,
-            // Files and terminals, which do not know the flag, are not read by anybody they wait for.
-            Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => {
-                self.has_room() && rustix::io::write(&self.0, part).is_ok()
-            }
+        let patient = match rustix::io::pwritev2(&self.0, &[IoSlice::new(part)], HERE, flags) {
+            Ok(_) => return true,
+            // Of a file: it would have to wait for its disk, and for no reader.
+            Err(Errno::AGAIN) => self.is_a_file(),
+            // Terminals do not know the flag, and some sandboxes not the call.
+            Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS | Errno::PERM) => self.has_room(),
             Err(_) => false,
-        }
+        };
+        patient && rustix::io::write(&self.0, part).is_ok()
+    }
+
+    fn is_a_file(&self) -> bool {
+        let kind = |seen: rustix::fs::Stat| rustix::fs::FileType::from_raw_mode(seen.st_mode);
+        rustix::fs::fstat(&self.0).is_ok_and(|seen| kind(seen).is_file())
     }
 }
 

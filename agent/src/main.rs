@@ -106,13 +106,6 @@ fn block_on<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, Strin
 }
 
 fn revert(state_dir: &Path) -> ExitCode {
-    if !state_dir.exists() {
-        let told = format!(
-            "{} is not there: no agent has a journal in it",
-            state_dir.display()
-        );
-        complain(&told);
-    }
     let mut hands = match Hands::of(state_dir) {
         Ok(hands) => hands,
         Err(error) => return fail(INTERNAL, &error.to_string()),
@@ -130,7 +123,13 @@ fn revert(state_dir: &Path) -> ExitCode {
     let drifted = outcome.drifted.iter();
     told.extend(drifted.map(|line| format!("drifted, and left as it is: {line}\n")));
     if outcome.clean() {
-        told.push("nothing of cellwall is left\n".to_owned());
+        told.push(match state_dir.exists() {
+            true => "nothing of cellwall is left\n".to_owned(),
+            false => format!(
+                "there is no {}, so no journal; the kernel holds nothing of cellwall\n",
+                state_dir.display()
+            ),
+        });
     }
     // All is done: whoever reads slowly gets all of it, and whoever reads nothing is waited for.
     let _ = std::io::stdout().write_all(told.concat().as_bytes());

@@ -4,7 +4,10 @@
 //! before it. An agent, and its guardian, has its journal open as long as the drill is held.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use crate::journal::{self, Intent};
 
@@ -70,13 +73,17 @@ pub fn holds(wanted: &[Intent]) -> Option<String> {
     None
 }
 
-/// Of every other process, by their file descriptors, so that it matters neither where they are, nor in which
-/// mount namespace, nor what their program is called.
+/// Of every other process of this user, by their file descriptors, so that it matters neither where they are,
+/// nor in which mount namespace, nor what their program is called.
 fn open_journals() -> Vec<PathBuf> {
     let own = std::process::id();
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let others = pids.filter(|pid: &u32| *pid != own);
+    let user = rustix::process::geteuid().as_raw();
+    let is_of_user = |pid: &u32| {
+        std::fs::metadata(format!("/proc/{pid}")).is_ok_and(|process| process.uid() == user)
+    };
+    let others = pids.filter(|pid| *pid != own && is_of_user(pid));
     let is_journal = |path: &PathBuf| {
         let target = std::fs::read_link(path).unwrap_or_default();
         let target = target.to_string_lossy().into_owned();
@@ -90,6 +97,13 @@ fn open_journals() -> Vec<PathBuf> {
         })
         .flatten()
         .map(|entry| entry.path())
-        .filter(is_journal)
+        .filter(|path| is_journal(path) && begins_with_a_number(path))
         .collect()
+}
+
+/// As all of ours do; systemd's journals, which are large, do not.
+fn begins_with_a_number(path: &Path) -> bool {
+    let mut first = [0];
+    let file = journal::open_regular(path, OpenOptions::new().read(true));
+    file.is_ok_and(|mut file| file.read_exact(&mut first).is_ok()) && first[0].is_ascii_digit()
 }

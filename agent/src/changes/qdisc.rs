@@ -143,8 +143,9 @@ impl Reversible for QdiscChange {
             return Ok(gone);
         }
         let drifted = undo_root(undo, hands, permit)?;
-        // Only now: a qdisc that stands there counts on it.
-        if drifted.is_empty() {
+        let now = root(hands, undo.device).map_err(|cause| back(undo, cause.into()))?;
+        // Not before: a qdisc of ours that stands there counts on it.
+        if !now.is_some_and(|now| now.is_ours()) {
             take_length_away(undo, permit)?;
         }
         Ok(drifted)
@@ -197,8 +198,8 @@ fn undo_root(undo: &Undo, hands: &mut Hands, permit: &Permit) -> Result<Vec<Stri
             let foreign = unsteered(undo, shape, hands, permit)?;
             if !foreign.is_empty() {
                 return Ok(vec![format!(
-                    "somebody else has put something below our qdisc of {name}, so it stays, and leads \
-                     nothing into our class any more: {}",
+                    "somebody else has put something below our qdisc of {name}, so it stays, and \
+                     none of our filters leads anything into our class any more: {}",
                     foreign.join(", ")
                 )]);
             }

@@ -78,15 +78,16 @@ impl Folder {
         }
     }
 
-    /// Where it is now, if it or one above it was renamed; below whatever is left of its path.
+    /// Where it is now, if it or one above it was renamed; none also if its hierarchy is not in sight.
     fn renamed(&self) -> io::Result<Option<PathBuf>> {
-        let mut above = self.path.ancestors().skip(1);
-        let Some(top) = above.find(|path| path.is_dir()) else {
+        let above = self.path.ancestors().skip(1);
+        let of_it = |path: &&Path| {
+            let there = path.join("cgroup.procs").metadata();
+            there.is_ok_and(|there| there.dev() == self.device)
+        };
+        let Some(top) = above.filter(of_it).last() else {
             return Ok(None);
         };
-        if top.metadata()?.dev() != self.device {
-            return Ok(None); // its hierarchy is not in sight
-        }
         let mut open = vec![top.to_owned()];
         while let Some(folder) = open.pop() {
             let entries = match std::fs::read_dir(&folder) {
@@ -101,7 +102,7 @@ impl Folder {
                 if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                     continue;
                 }
-                if entry.ino() == self.inode {
+                if entry.ino() == self.inode && self.handle_at(&entry.path()).is_ok() {
                     return Ok(Some(entry.path()));
                 }
                 open.push(entry.path());
@@ -173,16 +174,19 @@ mod tests {
 
     #[test]
     fn a_group_of_the_same_name_is_another_one() {
-        let root = tempfile::tempdir().unwrap();
-        let path = root.path().join("g");
-        let make = || {
-            std::fs::create_dir(&path).unwrap();
+        let top = tempfile::tempdir().unwrap();
+        let root = top.path().join("hierarchy");
+        let path = root.join("g");
+        let group = |path: &Path| {
+            std::fs::create_dir(path).unwrap();
             std::fs::write(path.join("cgroup.procs"), "").unwrap();
         };
+        let make = || group(&path);
+        group(&root);
         make();
         let folder = Folder::open(&path).unwrap();
         assert!(!folder.is_gone() && folder.members().unwrap().is_empty());
-        let old = root.path().join("old");
+        let old = root.join("old");
         std::fs::rename(&path, &old).unwrap();
         assert!(!folder.is_gone() && folder.members().unwrap().is_empty());
         make();
@@ -190,6 +194,15 @@ mod tests {
         assert!(folder.members().unwrap().is_empty(), "that of the old name");
         std::fs::remove_dir_all(old).unwrap();
         assert!(folder.is_gone(), "another inode");
-        assert!(Folder::open(root.path()).is_err(), "no control group");
+        // One above it gets another name, and somebody makes one of the old name.
+        let above = root.join("above");
+        let inner = above.join("g");
+        group(&above);
+        group(&inner);
+        let inner = Folder::open(&inner).unwrap();
+        std::fs::rename(&above, root.join("above-2")).unwrap();
+        group(&above);
+        assert!(!inner.is_gone() && inner.has("cgroup.procs"));
+        assert!(Folder::open(top.path()).is_err(), "no control group");
     }
 }

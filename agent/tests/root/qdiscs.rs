@@ -270,6 +270,7 @@ fn what_others_put_below_ours_stays_and_the_fault_ends() {
 #[ignore = "needs root: network namespace"]
 fn what_others_put_below_a_bucket_goes_with_it_and_is_told() {
     let host = host();
+    host.ip("link set up0 txqueuelen 0");
     let before = host.qdiscs();
     let slow = make::qdisc("up0", &make::tbf(8_000_000, 10_240, 50_000));
     let mut changing = host.change("d", &[slow], "1s");
@@ -282,6 +283,7 @@ fn what_others_put_below_a_bucket_goes_with_it_and_is_told() {
         "{text}"
     );
     assert_eq!(host.qdiscs(), before, "{text}");
+    assert!(!host.ip("link show up0").contains("qlen"), "{text}");
 }
 
 #[test]

@@ -453,3 +453,20 @@ fn a_route_with_a_leg_that_is_down_is_owed_until_it_is_up() {
         assert_eq!(host.routes_to(to, 254), before, "{told}");
     }
 }
+
+#[test]
+#[ignore = "needs root: network namespace"]
+fn a_route_with_a_leg_that_is_no_more_is_told_and_not_owed() {
+    let host = Host::with_ways();
+    let hops = "nexthop via 10.1.0.2 dev up0 nexthop via 10.2.0.2 dev up1";
+    host.ip(&format!("route add 10.60.0.0/24 {hops}"));
+    let mut changing = host.change("d", &[make::route("10.60.0.0/24", None)], "1h");
+    assert!(changing.says("in force"), "{:?}", changing.ends());
+    host.ip("link del up1");
+    changing.crash_with_guardian();
+    let told = host.revert_clean();
+    assert!(
+        told.contains("drifted") && told.contains("10.60.0.0/24"),
+        "{told}"
+    );
+}
