@@ -56,8 +56,7 @@ pub struct Undo {
     pub boot_id: String,
     /// On a file system that ends with the machine.
     pub in_memory: bool,
-    /// Boxed, for it would make every record of a journal larger.
-    pub original: Box<Original>,
+    pub original: Original,
     pub act: Act,
 }
 
@@ -70,9 +69,6 @@ pub struct Original {
     pub gid: u32,
     pub size: u64,
     pub modified: Time,
-    /// None in a journal of before, and where the file system does not say.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub born: Option<Time>,
     /// Of its content, if it is small and the act touches it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
@@ -118,9 +114,7 @@ impl Undo {
     }
 
     fn is_original(&self, entry: &Entry) -> bool {
-        let (born, then) = (entry.facts.born, self.original.born);
-        let reborn = born.is_some() && then.is_some() && born != then;
-        entry.facts.regular && !reborn && self.is(entry.facts.id, self.original.id)
+        entry.facts.regular && self.is(entry.facts.id, self.original.id)
     }
 
     /// Whether nobody wrote to it since it was captured.
@@ -203,7 +197,7 @@ fn captured(change: &FileChange, disks: &mut Disks, place: &Place) -> Result<Und
         sidecar: format!(".{}", place.name()),
         boot_id: boot_id().map_err(failed)?,
         in_memory: folder.in_memory().map_err(failed)?,
-        original: Box::new(original(&entry, &change.act).map_err(failed)?),
+        original: original(&entry, &change.act).map_err(failed)?,
         act: act(&change.act),
     };
     if let Some(taken) = taken(&folder, &undo).map_err(failed)? {
@@ -349,7 +343,6 @@ fn original(entry: &Entry, act: &FileAct) -> std::io::Result<Original> {
         gid: entry.facts.gid,
         size: entry.facts.size,
         modified: entry.facts.modified,
-        born: entry.facts.born,
         sha256: None,
         capability: None,
     };

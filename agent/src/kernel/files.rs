@@ -79,8 +79,6 @@ pub struct Facts {
     pub gid: u32,
     pub size: u64,
     pub modified: Time,
-    /// When the inode was made: its number comes again. None: its file system does not say.
-    pub born: Option<Time>,
     /// `chattr +i` or `+a`: the kernel refuses to alter it.
     pub locked: bool,
 }
@@ -264,7 +262,7 @@ fn link_of(fd: &OwnedFd) -> PathBuf {
 
 /// Of anything that is open, also of what is opened by O_PATH alone.
 pub fn facts(fd: impl AsFd) -> io::Result<Facts> {
-    let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+    let wanted = StatxFlags::BASIC_STATS;
     let seen = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, wanted)?;
     let locked = StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
     let mode = u32::from(seen.stx_mode);
@@ -282,10 +280,6 @@ pub fn facts(fd: impl AsFd) -> io::Result<Facts> {
             seconds: seen.stx_mtime.tv_sec,
             nanos: seen.stx_mtime.tv_nsec,
         },
-        born: (seen.stx_mask & StatxFlags::BTIME.bits() != 0).then_some(Time {
-            seconds: seen.stx_btime.tv_sec,
-            nanos: seen.stx_btime.tv_nsec,
-        }),
         locked: seen.stx_attributes.intersects(locked),
     })
 }
