@@ -85,15 +85,16 @@ test: setup check build ## Install what is missing, run every check and test
 guest: guest-kernel build ## Prove on another kernel, in QEMU: power cut, netem, cgroup v2, OOM, clock jumps
 	$(SUDO) $(BIN)/guest $(if $(SEED),--seed $(SEED))
 
-crash-sample: build crash-sampled ## Kill agents, guardians and conductors at a sample of system calls; SEED=N and SCENE=NAME repeat
+crash-sample: build ## Kill agents, guardians and conductors at a sample of system calls; SEED=N and SCENE=NAME repeat
+	@$(MAKE) crash-sampled
 
 # Of programs that are built.
 crash-sampled:
 	$(SUDO) $(BIN)/crash --sample $(POINTS) $(CRASH_OPTIONS)
 	$(SUDO) $(BIN)/crash conductor --sample $(CONDUCTED) $(if $(SEED),--seed $(SEED))
 
-crash: build ## Kill agents and guardians at every system call (takes hours)
-	$(SUDO) $(BIN)/crash --all $(CRASH_OPTIONS)
+crash: build ## Kill agents and guardians at every system call (takes an hour of all that 2 cores have)
+	$(SUDO) $(BIN)/crash --all --jobs 8 $(CRASH_OPTIONS)
 
 # Agents with a planted mistake are built beside the product, never in its place, and its calls are
 # counted with the product: each mistake must be found at a point. 4 is residue; any other answer means

@@ -23,6 +23,7 @@ use crate::kernel::namespaces::{Namespace, NamespaceId};
 use crate::kernel::netlink;
 use crate::kernel::nft::{Gate, Nft, TableSeen};
 use crate::mistakes;
+use crate::neighbours::Claims;
 use crate::pods;
 
 pub use firewall::Directions;
@@ -78,6 +79,11 @@ impl Hands {
         };
         let known = journal::path_of(journals, drill).try_exists();
         table.owner.is_some() && matches!(known, Ok(false))
+    }
+
+    /// Where the journals of this agent are.
+    pub fn journals(&self) -> Option<&Path> {
+        self.journals.as_deref()
     }
 
     /// The host's routes and queueing disciplines.
@@ -273,16 +279,15 @@ pub trait Reversible {
         false
     }
 
-    /// Whether what has drifted may only have needed what the undo of another change puts back: then it
-    /// is walked once more after all the others.
+    /// Whether what has drifted or failed may only have needed what the undo of another change puts back: then
+    /// it is walked again after all the others, as long as that helps.
     fn leans_on_others(_undo: &Self::Undo) -> bool {
         false
     }
 
-    /// What of this node no other drill may alter meanwhile, in words that are the same for the same thing:
-    /// where a value that somebody else's fault has set cannot be told from an ordinary one.
-    fn alters(_undo: &Self::Undo) -> Vec<String> {
-        Vec::new()
+    /// What of this node other drills must leave alone meanwhile.
+    fn claims(_undo: &Self::Undo) -> Claims {
+        Claims::default()
     }
 }
 
@@ -370,8 +375,8 @@ macro_rules! mechanisms {
                 match self { $(Undo::$variant(undo) => <$change>::leans_on_others(undo),)* }
             }
 
-            pub fn alters(&self) -> Vec<String> {
-                match self { $(Undo::$variant(undo) => <$change>::alters(undo),)* }
+            pub fn claims(&self) -> Claims {
+                match self { $(Undo::$variant(undo) => <$change>::claims(undo),)* }
             }
         }
     };

@@ -165,6 +165,9 @@ impl Journal {
 
     /// What is appended must begin a line.
     fn end_line(&mut self, contents: &Contents) -> io::Result<()> {
+        if contents.armed.is_none() && contents.intents.is_empty() {
+            return Ok(()); // nothing says that it is a journal of ours, and nothing will be written to it
+        }
         if contents.torn {
             self.length = contents.sound_length;
             self.file.set_len(self.length)?;

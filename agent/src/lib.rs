@@ -12,6 +12,7 @@ pub mod helper;
 pub mod hex;
 pub mod journal;
 pub mod kernel;
+pub mod log;
 pub mod mistakes;
 pub mod neighbours;
 pub mod owner;

@@ -1,11 +1,13 @@
 //! cellwall-agent: one per node, privileged; with its guardian and the offline way back.
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use agent::changes::Hands;
 use agent::guardian::Home;
+use agent::log::{Unhurried, complain};
 use agent::revert::take_over_all;
 use agent::{guardian, helper, rehearsal, serve};
 use clap::Parser;
@@ -51,10 +53,10 @@ fn main() -> ExitCode {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| Unhurried(std::io::stderr()))
         .init();
     if let Some(warning) = agent::mistakes::planted() {
-        eprintln!("cellwall-agent: {warning}");
+        complain(&format!("cellwall-agent: {warning}"));
     }
     match command {
         Command::Run(options) => run(options),
@@ -67,11 +69,17 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(left) => fail(RESIDUE, &format!("guardian: {left}")),
         },
-        Command::Revert { all: _, state_dir } => revert(&state_dir),
+        Command::Revert { all: _, state_dir } => revert(&absolute(state_dir)),
     }
 }
 
-fn run(options: serve::Options) -> ExitCode {
+/// What is journaled with it must mean the same to whoever walks the way back, wherever that stands.
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}
+
+fn run(mut options: serve::Options) -> ExitCode {
+    options.state_dir = absolute(options.state_dir);
     let served = async { serve::run(options).await.map_err(|error| error.to_string()) };
     match block_on(served) {
         Ok(()) => ExitCode::SUCCESS,
@@ -79,7 +87,8 @@ fn run(options: serve::Options) -> ExitCode {
     }
 }
 
-fn change(options: rehearsal::Options) -> ExitCode {
+fn change(mut options: rehearsal::Options) -> ExitCode {
+    options.state_dir = absolute(options.state_dir);
     match block_on(rehearsal::run(options)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(RESIDUE),
@@ -96,7 +105,7 @@ fn block_on<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, Strin
         .block_on(work)
 }
 
-fn revert(state_dir: &std::path::Path) -> ExitCode {
+fn revert(state_dir: &Path) -> ExitCode {
     let mut hands = match Hands::of(state_dir) {
         Ok(hands) => hands,
         Err(error) => return fail(INTERNAL, &error.to_string()),
@@ -109,22 +118,29 @@ fn revert(state_dir: &std::path::Path) -> ExitCode {
     );
     // Where dead guardians were at home, if this stands where the agent stood.
     Home::of(Vec::new()).tidy();
-    for line in outcome.residue() {
-        println!("left: {line}");
-    }
-    for line in &outcome.drifted {
-        println!("drifted, and left as it is: {line}");
-    }
+    let left = outcome.residue().into_iter();
+    let mut told: Vec<String> = left.map(|line| format!("left: {line}\n")).collect();
+    let drifted = outcome.drifted.iter();
+    told.extend(drifted.map(|line| format!("drifted, and left as it is: {line}\n")));
     if outcome.clean() {
-        println!("nothing of cellwall is left");
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(RESIDUE)
+        told.push(match state_dir.exists() {
+            true => "nothing of cellwall is left\n".to_owned(),
+            false => format!(
+                "there is no {}, so no journal; the kernel holds nothing of cellwall\n",
+                state_dir.display()
+            ),
+        });
+    }
+    // All is done: whoever reads slowly gets all of it, and whoever reads nothing is waited for.
+    let _ = std::io::stdout().write_all(told.concat().as_bytes());
+    match outcome.clean() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(RESIDUE),
     }
 }
 
 fn fail(code: u8, error: &str) -> ExitCode {
-    eprintln!("cellwall-agent: {error}");
+    complain(&format!("cellwall-agent: {error}"));
     ExitCode::from(code)
 }
 

@@ -4,14 +4,56 @@
 //! before it. An agent, and its guardian, has its journal open as long as the drill is held.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use crate::journal::{self, Intent};
-use crate::kernel::procfs;
+
+/// What changes have to do with, in words that are the same for the same thing.
+#[derive(Debug, Default)]
+pub struct Claims {
+    /// Where a value that somebody else's fault has set cannot be told from an ordinary one.
+    pub alters: BTreeSet<String>,
+    /// File systems (`MAJOR:MINOR`) to which the way back writes.
+    pub writes_to: BTreeSet<String>,
+    /// File systems to which nobody can write as long as the change is in force.
+    pub stops: BTreeSet<String>,
+}
+
+impl Claims {
+    fn of<'a>(intents: impl Iterator<Item = &'a Intent>) -> Self {
+        let mut all = Self::default();
+        for claims in intents.map(|intent| intent.undo.claims()) {
+            all.alters.extend(claims.alters);
+            all.writes_to.extend(claims.writes_to);
+            all.stops.extend(claims.stops);
+        }
+        all
+    }
+
+    fn is_empty(&self) -> bool {
+        self.alters.is_empty() && self.writes_to.is_empty() && self.stops.is_empty()
+    }
+
+    /// What both cannot have, in words: the same thing, or a file system that one stops and the other
+    /// writes to, which would hold up its way back.
+    fn against(&self, held: &Self) -> Option<String> {
+        if let Some(both) = self.alters.intersection(&held.alters).next() {
+            return Some(format!("alters {both}"));
+        }
+        if let Some(both) = self.stops.intersection(&held.writes_to).next() {
+            return Some(format!("alters files of the file system {both}"));
+        }
+        let both = self.writes_to.intersection(&held.stops).next()?;
+        Some(format!("keeps writers from the file system {both}"))
+    }
+}
 
 /// What is wanted and held by a drill of another agent already, in words; none if nothing is.
 pub fn holds(wanted: &[Intent]) -> Option<String> {
-    let wanted: BTreeSet<String> = wanted.iter().flat_map(|w| w.undo.alters()).collect();
+    let wanted = Claims::of(wanted.iter());
     if wanted.is_empty() {
         return None;
     }
@@ -23,22 +65,25 @@ pub fn holds(wanted: &[Intent]) -> Option<String> {
             continue;
         };
         let owed = contents.intents.iter().filter(|held| contents.owes(held));
-        let mut held = owed.flat_map(|held| held.undo.alters());
-        if let Some(both) = held.find(|held| wanted.contains(held)) {
+        if let Some(why) = wanted.against(&Claims::of(owed)) {
             let drill = &armed.drill;
-            return Some(format!("drill {drill} of another agent here alters {both}"));
+            return Some(format!("drill {drill} of another agent here {why}"));
         }
     }
     None
 }
 
-/// Of every other process that runs this program; by their file descriptors, so that it matters
-/// neither where they are nor in which mount namespace.
+/// Of every other process of this user, by their file descriptors, so that it matters neither where they are,
+/// nor in which mount namespace, nor what their program is called.
 fn open_journals() -> Vec<PathBuf> {
     let own = std::process::id();
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let others = pids.filter(|pid: &u32| *pid != own && procfs::is_ours(*pid));
+    let user = rustix::process::geteuid().as_raw();
+    let is_of_user = |pid: &u32| {
+        std::fs::metadata(format!("/proc/{pid}")).is_ok_and(|process| process.uid() == user)
+    };
+    let others = pids.filter(|pid| *pid != own && is_of_user(pid));
     let is_journal = |path: &PathBuf| {
         let target = std::fs::read_link(path).unwrap_or_default();
         let target = target.to_string_lossy().into_owned();
@@ -52,6 +97,13 @@ fn open_journals() -> Vec<PathBuf> {
         })
         .flatten()
         .map(|entry| entry.path())
-        .filter(is_journal)
+        .filter(|path| is_journal(path) && begins_with_a_number(path))
         .collect()
+}
+
+/// As all of ours do; systemd's journals, which are large, do not.
+fn begins_with_a_number(path: &Path) -> bool {
+    let mut first = [0];
+    let file = journal::open_regular(path, OpenOptions::new().read(true));
+    file.is_ok_and(|mut file| file.read_exact(&mut first).is_ok()) && first[0].is_ascii_digit()
 }

@@ -1,7 +1,6 @@
 //! `cellwall-agent change`: one drill of this node alone, without a conductor; for tests and benches.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,6 +19,7 @@ use crate::halt::Halt;
 use crate::journal;
 use crate::kernel::memory;
 use crate::kernel::process::forbid_core_dumps;
+use crate::log::say;
 use crate::revert;
 
 /// How far ahead fire is: a little more than an agent wants at least.
@@ -124,11 +124,6 @@ fn told(over: &Reverted) -> bool {
         say(line);
     }
     over.outcome.clean()
-}
-
-/// A reader that went away is no reason to stop half-way.
-fn say(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 fn order(options: &Options) -> Result<Order, String> {

@@ -141,19 +141,26 @@ pub fn walk(
 ) -> Vec<Result<Vec<String>, changes::Error>> {
     let walked = undos.iter().map(|undo| undo.undo(hands, permit));
     let mut answers: Vec<_> = walked.collect();
-    let settled = |answer: &Result<Vec<String>, _>| answer.as_ref().is_ok_and(Vec::is_empty);
-    loop {
+    // Each round that helps brings one of them further, so there are no more rounds than undos.
+    for _ in undos {
         let mut helped = false;
         for (undo, answer) in undos.iter().zip(&mut answers) {
-            if !settled(answer) && undo.leans_on_others() {
+            let before = left_by(answer);
+            if before > 0 && undo.leans_on_others() {
                 *answer = undo.undo(hands, permit);
-                helped |= settled(answer);
+                helped |= left_by(answer) < before;
             }
         }
         if !helped {
-            return answers;
+            break;
         }
     }
+    answers
+}
+
+/// How much an undo has left: nothing, what drifted, or all.
+fn left_by(answer: &Result<Vec<String>, changes::Error>) -> usize {
+    answer.as_ref().map_or(usize::MAX, Vec::len)
 }
 
 /// Takes over one journal whose agent is gone and walks its way back. None: it was closed already.

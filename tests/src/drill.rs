@@ -63,12 +63,6 @@ pub const WHOLE_CLUSTERS: Size = size("50s", "20/s", "2%");
 pub const COARSE_CLUSTERS: Size = size("20s", "20/s", "5%");
 
 /// Runs a drill to its end.
-pub fn run(lab: &Lab, scenario: &str, size: &Size) -> Drill {
-    let running = start(lab, scenario, size);
-    running.finish()
-}
-
-/// The same for who goes on without it.
 ///
 /// # Errors
 /// What the drill said if it was refused.
@@ -220,6 +214,12 @@ impl Drop for Running {
         // Ended already, or ended now: either way it does not outlive the test.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+impl AsRef<Drill> for Drill {
+    fn as_ref(&self) -> &Drill {
+        self
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod drill;
 pub mod lab;
+pub mod seen;
 pub mod traffic;
 
 use std::path::PathBuf;

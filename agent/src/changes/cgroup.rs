@@ -12,6 +12,7 @@ use crate::kernel::cgroups::Folder;
 use crate::kernel::nft::Gate;
 use crate::kernel::procfs;
 use crate::mistakes;
+use crate::neighbours::Claims;
 
 /// The kernel takes no shorter quota, microseconds.
 const QUOTA_LEAST: u64 = 1_000;
@@ -140,12 +141,16 @@ impl Reversible for CgroupLimit {
         failed.map_or(Ok(drifted), Err)
     }
 
-    fn alters(undo: &Undo) -> Vec<String> {
-        let path = undo.group.path();
-        let settings = undo.settings.iter();
-        settings
-            .map(|setting| path.join(&setting.file).display().to_string())
-            .collect()
+    fn claims(undo: &Undo) -> Claims {
+        let group = &undo.group;
+        let both = |setting: &Setting| {
+            let path = group.path().join(&setting.file).display().to_string();
+            [path, format!("{} of {}", setting.file, group.identity())]
+        };
+        Claims {
+            alters: undo.settings.iter().flat_map(both).collect(),
+            ..Claims::default()
+        }
     }
 
     fn lapsed(undo: &Undo) -> Vec<String> {

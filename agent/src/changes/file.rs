@@ -32,6 +32,7 @@ use crate::journal::{self, Permit};
 use crate::kernel::files::{self, Entry, Facts, Folder, Inode, Time};
 use crate::kernel::filesystem;
 use crate::kernel::nft::Gate;
+use crate::neighbours::Claims;
 
 use settle::Looked;
 
@@ -138,8 +139,15 @@ impl Reversible for FileChange {
         applied(self, undo, permit)
     }
 
-    fn alters(undo: &Undo) -> Vec<String> {
-        vec![undo.folder.join(&undo.name).display().to_string()]
+    fn claims(undo: &Undo) -> Claims {
+        let Inode { device, inode } = undo.original.id;
+        let by_whatever_name = format!("the file with inode {inode} of device {device}");
+        let path = undo.folder.join(&undo.name).display().to_string();
+        Claims {
+            alters: [path, by_whatever_name].into(),
+            writes_to: [filesystem::superblock(undo.folder_id.device)].into(),
+            ..Claims::default()
+        }
     }
 
     fn undo(undo: &Undo, _: &mut Hands, permit: &Permit) -> Result<Vec<String>, Error> {
@@ -170,9 +178,13 @@ fn captured(change: &FileChange, disks: &mut Disks, place: &Place) -> Result<Und
     }
     let entry = folder.find(name).map_err(failed)?;
     let entry = entry.ok_or_else(|| refused("it is not there".to_owned()))?;
+    if is_own_program(&entry).map_err(failed)? {
+        let why = "it is this agent's own program, which must be able to start again";
+        return Err(refused(why.to_owned()));
+    }
     let room = folder.room().map_err(failed)?;
     fit_to_alter(&entry.facts, room.read_only).map_err(|why| refused(why.to_owned()))?;
-    if folder.is_of_the_kernel().map_err(failed)? {
+    if entry.is_of_the_kernel().map_err(failed)? {
         return Err(refused(
             "it is a value of the kernel and no file".to_owned(),
         ));
@@ -280,6 +292,13 @@ fn split(path: &str) -> Result<(&Path, &str), &'static str> {
         return Err("cellwall made it itself");
     }
     Ok((folder, name))
+}
+
+fn is_own_program(entry: &Entry) -> std::io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let own = std::fs::metadata("/proc/self/exe")?;
+    let Inode { device, inode } = entry.facts.id;
+    Ok((own.dev(), own.ino()) == (device, inode))
 }
 
 fn fit_to_alter(facts: &Facts, read_only: bool) -> Result<(), &'static str> {

@@ -7,6 +7,7 @@
 mod disks;
 mod fill;
 mod freeze;
+mod marker;
 mod read_only;
 
 use std::io;
@@ -22,6 +23,7 @@ use crate::journal::Permit;
 use crate::kernel::files::{Folder, Inode};
 use crate::kernel::filesystem::{MountId, Mounted, lower};
 use crate::kernel::nft::Gate;
+use crate::neighbours::Claims;
 
 pub use disks::Disks;
 
@@ -142,15 +144,29 @@ impl Reversible for FilesystemChange {
         })
     }
 
-    fn alters(undo: &Undo) -> Vec<String> {
-        vec![format!("file system {}", undo.superblock)]
+    fn claims(undo: &Undo) -> Claims {
+        let mut claims = Claims {
+            alters: [format!("file system {}", undo.superblock)].into(),
+            ..Claims::default()
+        };
+        match undo.act {
+            Act::Fill { .. } => claims.writes_to.insert(undo.superblock.clone()),
+            Act::Freeze { .. } | Act::ReadOnly { .. } => {
+                claims.stops.insert(undo.superblock.clone())
+            }
+        };
+        claims
     }
 
-    fn undo(undo: &Undo, _: &mut Hands, permit: &Permit) -> Result<Vec<String>, Error> {
-        match &undo.act {
-            Act::Freeze { marker } => freeze::undo(undo, marker, permit),
-            Act::ReadOnly { marker } => read_only::undo(undo, marker, permit),
-            Act::Fill { name } => fill::undo(undo, name, permit),
+    fn undo(undo: &Undo, hands: &mut Hands, permit: &Permit) -> Result<Vec<String>, Error> {
+        let (marker, act): (_, Way) = match &undo.act {
+            Act::Freeze { marker } => (marker, freeze::undo),
+            Act::ReadOnly { marker } => (marker, read_only::undo),
+            Act::Fill { name } => return fill::undo(undo, name, permit),
+        };
+        match marker::found(undo, marker, hands)? {
+            Some(marker) => act(undo, &marker, permit),
+            None => Ok(Vec::new()),
         }
     }
 
@@ -158,6 +174,9 @@ impl Reversible for FilesystemChange {
         matches!(undo.act, Act::Fill { .. }) && !undo.in_memory
     }
 }
+
+/// The way back of what a marker speaks of.
+type Way = fn(&Undo, &Path, &Permit) -> Result<Vec<String>, Error>;
 
 /// How an act that failed left things.
 enum Made {
@@ -178,7 +197,7 @@ fn begun_with(
         return Ok(Err("it is read-only already".to_owned()));
     }
     let (superblock, disks) = (&mounted.line.superblock, &mut hands.disks);
-    let marker = place.state.join(format!("{}.begun", place.name()));
+    let marker = marker::of(&place.state, &place.name());
     Ok(match act {
         FilesystemAct::Freeze => freeze::check(superblock)?
             .and_then(|()| disks.will_stop(superblock, &place.drill))
@@ -238,26 +257,6 @@ fn here(undo: &Undo) -> Result<Mounted, String> {
     match mounted.id == undo.mount && mounted.line.superblock == undo.superblock {
         true => Ok(mounted),
         false => Err("another file system is mounted there since arm".to_owned()),
-    }
-}
-
-/// Says on disk that we begin. Not synced: what it speaks of does not outlive the machine either.
-fn begin(marker: &Path) -> Result<(), Made> {
-    let made = std::fs::File::create_new(marker);
-    made.map(drop)
-        .map_err(|cause| Made::Nothing(format!("cannot make {}: {cause}", marker.display())))
-}
-
-/// Whether it may have begun; what cannot be known counts so.
-fn began(marker: &Path) -> bool {
-    !marker.try_exists().is_ok_and(|there| !there)
-}
-
-fn end(marker: &Path) {
-    if let Err(cause) = std::fs::remove_file(marker)
-        && cause.kind() != io::ErrorKind::NotFound
-    {
-        tracing::warn!(marker = %marker.display(), %cause, "a marker of no use any more stays");
     }
 }
 

@@ -143,8 +143,9 @@ impl Reversible for QdiscChange {
             return Ok(gone);
         }
         let drifted = undo_root(undo, hands, permit)?;
-        // Only now: a qdisc that stands there counts on it.
-        if drifted.is_empty() {
+        let now = root(hands, undo.device).map_err(|cause| back(undo, cause.into()))?;
+        // Not before: a qdisc of ours that stands there counts on it.
+        if !now.is_some_and(|now| now.is_ours()) {
             take_length_away(undo, permit)?;
         }
         Ok(drifted)
@@ -197,13 +198,22 @@ fn undo_root(undo: &Undo, hands: &mut Hands, permit: &Permit) -> Result<Vec<Stri
             let foreign = unsteered(undo, shape, hands, permit)?;
             if !foreign.is_empty() {
                 return Ok(vec![format!(
-                    "somebody else has put something below our qdisc of {name}, so it stays, and leads \
-                     nothing into our class any more: {}",
+                    "somebody else has put something below our qdisc of {name}, so it stays, and \
+                     none of our filters leads anything into our class any more: {}",
                     foreign.join(", ")
                 )]);
             }
         }
-        Some(Shape::Netem(_) | Shape::Tbf(_)) | None => {}
+        Some(Shape::Netem(_) | Shape::Tbf(_)) | None => {
+            let failed = |cause: netlink::Error| back(undo, cause.into());
+            let below = qdisc::beyond(hands.route().map_err(failed)?, ours).map_err(failed)?;
+            let mut drifted = take_away(undo, hands, permit)?;
+            // All of it is shaped as long as ours is there, so what others have put below it cannot stay.
+            drifted.extend(below.iter().map(|what| {
+                format!("our qdisc of {name} went, and what others had put there with it: {what}")
+            }));
+            return Ok(drifted);
+        }
     }
     take_away(undo, hands, permit)
 }
@@ -270,7 +280,7 @@ fn take_away(undo: &Undo, hands: &mut Hands, permit: &Permit) -> Result<Vec<Stri
 
 /// The length that the kernel has given the device for our sake.
 fn take_length_away(undo: &Undo, permit: &Permit) -> Result<(), Error> {
-    if !undo.without_length || number(&undo.name) != Some(undo.device) {
+    if !undo.without_length {
         return Ok(());
     }
     let failed = |cause: netlink::Error| Error::Back {

@@ -16,7 +16,8 @@ use crate::kernel::nft::Gate;
 use crate::kernel::route::{self, Kind, Route};
 
 /// What to do when the way back fails: the routes are in the journal, but in hex.
-const NEXT: &str = "run `cellwall-agent revert --all` once the cause is gone";
+const NEXT: &str = "run `cellwall-agent revert --all` once the cause is gone; if that is for good, move the \
+                    journal away";
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -158,9 +159,10 @@ impl Reversible for RouteChange {
                 None => route::add(socket, route, permit),
             };
             if let Err(cause) = put {
-                match way_is_gone(route, &cause).map_err(back)? {
-                    true => drifted.push(format!("the way of the {route} is gone: {cause}")),
-                    false => owed = Some(cause),
+                match way_is_gone(route, &cause) {
+                    Ok(true) => drifted.push(format!("the way of the {route} is gone: {cause}")),
+                    Ok(false) => owed = Some(cause),
+                    Err(look) => owed = Some(look),
                 }
             }
         }
@@ -215,19 +217,22 @@ fn verified(undo: &Undo, hands: &mut Hands, drifted: Vec<String>) -> Result<Vec<
     }
 }
 
-/// What no second try would change: a device, the address or the next hop object of the route is not
-/// there any more. A next hop that is out of reach on a device that is there may come back: without a fault
-/// the route would have stayed in the table, so it is owed.
+/// What no second try would change: a device, the address or the next hop object of the route is not there any
+/// more, or all its devices are down. Otherwise what is out of reach may come back: without a fault the route
+/// would have stayed in the table, so it is owed.
 fn way_is_gone(route: &Route, cause: &netlink::Error) -> Result<bool, netlink::Error> {
     use Errno::{EADDRNOTAVAIL, EHOSTUNREACH, EINVAL, ENETDOWN, ENETUNREACH, ENODEV, ENOENT};
-    if matches!(cause.errno(), Some(ENETUNREACH | EHOSTUNREACH)) {
+    if matches!(
+        cause.errno(),
+        Some(ENETUNREACH | EHOSTUNREACH | ENODEV | ENETDOWN)
+    ) {
         let links = Links::open()?.all()?;
+        let devices = route.devices();
         let is_there = |device: &u32| links.iter().any(|link| link.index == *device);
-        return Ok(!route.devices().iter().all(is_there));
+        let is_up = |device: &u32| links.iter().any(|link| link.index == *device && link.up);
+        return Ok(!devices.iter().all(is_there) || !devices.iter().any(is_up));
     }
     let gone = [
-        ENODEV,
-        ENETDOWN,
         EADDRNOTAVAIL, // the preferred source address
         EINVAL,        // the same, or a next hop object
         ENOENT,

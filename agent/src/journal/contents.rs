@@ -65,9 +65,13 @@ impl Contents {
         contents
     }
 
-    /// Of a file, which must be named after the drill that armed it.
+    /// Of a file, which must be named after the drill that armed it; one that is held by its descriptor alone
+    /// has no name.
     pub fn of(path: &Path, bytes: &[u8]) -> Self {
         let mut contents = Self::parse(bytes);
+        if path.starts_with("/proc/self/fd") {
+            return contents;
+        }
         let name = path.file_stem().unwrap_or_default();
         let armed = contents.armed.as_ref();
         contents.corrupt |= armed.is_some_and(|armed| *armed.drill != *name);

@@ -31,7 +31,29 @@ impl Chance {
     }
 }
 
+/// Every other one is of a kind whose undo never comes again once it is said to have succeeded.
 fn intent(drill: u64, index: u32) -> Record {
+    let (change, undo) = match index % 2 {
+        0 => ("firewall", cut(drill, index)),
+        _ => ("cgroup", limit()),
+    };
+    Record::Intent(Intent {
+        step: 0,
+        index,
+        change: change.into(),
+        undo,
+    })
+}
+
+fn limit() -> Undo {
+    let group = serde_json::json!({ "path": "/g", "device": 1, "inode": 2 });
+    let undo = serde_json::json!({ "cgroup": { "group": group, "settings": [] } });
+    let undo: Undo = serde_json::from_value(undo).unwrap();
+    assert!(!undo.may_repeat());
+    undo
+}
+
+fn cut(drill: u64, index: u32) -> Undo {
     let table = Table {
         family: Family::Inet,
         name: format!("cellwall_d{drill}_0_{index}"),
@@ -43,12 +65,7 @@ fn intent(drill: u64, index: u32) -> Record {
         inside: Vec::new(),
         lasting: Default::default(),
     };
-    Record::Intent(Intent {
-        step: 0,
-        index,
-        change: "firewall".into(),
-        undo: Undo::Firewall(undo),
-    })
+    Undo::Firewall(undo)
 }
 
 fn split(bytes: &[u8]) -> Vec<Vec<u8>> {

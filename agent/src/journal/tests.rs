@@ -156,6 +156,17 @@ fn a_torn_tail_is_cut_off_so_that_what_follows_can_be_read() {
 }
 
 #[test]
+fn a_file_that_is_no_journal_is_not_cut() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = path_of(directory.path(), "x");
+    std::fs::write(&path, "2026").unwrap(); // looks like the beginning of a line
+    let (journal, contents, _permit) = Journal::reopen(&path, Duration::ZERO).unwrap();
+    assert!(contents.corrupt && contents.torn && journal.is_corrupt());
+    drop(journal);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "2026");
+}
+
+#[test]
 fn a_drill_id_is_used_once() {
     let (directory, _path) = written();
     let error = Journal::create(directory.path(), armed("d"), &[])

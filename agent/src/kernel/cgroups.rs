@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, Mode, OFlags};
@@ -39,6 +39,11 @@ impl Folder {
         &self.path
     }
 
+    /// The same for every path that leads to it.
+    pub fn identity(&self) -> String {
+        format!("control group {}:{}", self.device, self.inode)
+    }
+
     /// Whether the group was removed, or another has its name. Only what the kernel says counts: who
     /// has no descriptors left, may not look, or does not see its hierarchy has not seen that it is
     /// gone.
@@ -51,15 +56,59 @@ impl Folder {
         gone && nearest.is_some_and(|nearest| nearest.dev() == self.device)
     }
 
-    /// The group itself, so that nothing is read or written in one that has taken its name.
+    /// The group itself, so that nothing is read or written in one that has taken its name. One of v1 may have
+    /// got another name.
     fn handle(&self) -> io::Result<OwnedFd> {
+        match self.handle_at(&self.path) {
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => match self.renamed()? {
+                Some(path) => self.handle_at(&path),
+                None => Err(cause),
+            },
+            told => told,
+        }
+    }
+
+    fn handle_at(&self, path: &Path) -> io::Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let folder = rustix::fs::open(&self.path, flags, Mode::empty())?;
+        let folder = rustix::fs::open(path, flags, Mode::empty())?;
         let seen = rustix::fs::fstat(&folder)?;
         match (seen.st_dev, seen.st_ino) == (self.device, self.inode) {
             true => Ok(folder),
             false => Err(io::ErrorKind::NotFound.into()),
         }
+    }
+
+    /// Where it is now, if it or one above it was renamed; none also if its hierarchy is not in sight.
+    fn renamed(&self) -> io::Result<Option<PathBuf>> {
+        let above = self.path.ancestors().skip(1);
+        let of_it = |path: &&Path| {
+            let there = path.join("cgroup.procs").metadata();
+            there.is_ok_and(|there| there.dev() == self.device)
+        };
+        let Some(top) = above.filter(of_it).last() else {
+            return Ok(None);
+        };
+        let mut open = vec![top.to_owned()];
+        while let Some(folder) = open.pop() {
+            let entries = match std::fs::read_dir(&folder) {
+                Err(cause) if was_removed(&cause) => continue,
+                entries => entries?,
+            };
+            for entry in entries {
+                let entry = match entry {
+                    Err(cause) if was_removed(&cause) => break,
+                    entry => entry?,
+                };
+                if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    continue;
+                }
+                if entry.ino() == self.inode && self.handle_at(&entry.path()).is_ok() {
+                    return Ok(Some(entry.path()));
+                }
+                open.push(entry.path());
+            }
+        }
+        Ok(None)
     }
 
     fn file(&self, name: &str, flags: OFlags) -> io::Result<File> {
@@ -125,19 +174,35 @@ mod tests {
 
     #[test]
     fn a_group_of_the_same_name_is_another_one() {
-        let root = tempfile::tempdir().unwrap();
-        let path = root.path().join("g");
-        let make = || {
-            std::fs::create_dir(&path).unwrap();
+        let top = tempfile::tempdir().unwrap();
+        let root = top.path().join("hierarchy");
+        let path = root.join("g");
+        let group = |path: &Path| {
+            std::fs::create_dir(path).unwrap();
             std::fs::write(path.join("cgroup.procs"), "").unwrap();
         };
+        let make = || group(&path);
+        group(&root);
         make();
         let folder = Folder::open(&path).unwrap();
         assert!(!folder.is_gone() && folder.members().unwrap().is_empty());
-        std::fs::rename(&path, root.path().join("old")).unwrap();
-        assert!(folder.is_gone());
+        let old = root.join("old");
+        std::fs::rename(&path, &old).unwrap();
+        assert!(!folder.is_gone() && folder.members().unwrap().is_empty());
         make();
+        std::fs::write(path.join("cgroup.procs"), "7").unwrap();
+        assert!(folder.members().unwrap().is_empty(), "that of the old name");
+        std::fs::remove_dir_all(old).unwrap();
         assert!(folder.is_gone(), "another inode");
-        assert!(Folder::open(root.path()).is_err(), "no control group");
+        // One above it gets another name, and somebody makes one of the old name.
+        let above = root.join("above");
+        let inner = above.join("g");
+        group(&above);
+        group(&inner);
+        let inner = Folder::open(&inner).unwrap();
+        std::fs::rename(&above, root.join("above-2")).unwrap();
+        group(&above);
+        assert!(!inner.is_gone() && inner.has("cgroup.procs"));
+        assert!(Folder::open(top.path()).is_err(), "no control group");
     }
 }

@@ -32,8 +32,8 @@ pub use content::{
 const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
 
 /// File systems whose files are the kernel's own values, of linux/magic.h: proc, sysfs, cgroup, cgroup2,
-/// debugfs, tracefs, securityfs, configfs, bpf, pstore, efivarfs.
-const OF_THE_KERNEL: [u64; 11] = [
+/// debugfs, tracefs, securityfs, configfs, bpf, pstore, efivarfs, selinuxfs, smackfs, binfmt_misc, nsfs.
+const OF_THE_KERNEL: [u64; 15] = [
     0x9fa0,
     0x6265_6572,
     0x0027_e0eb,
@@ -45,6 +45,10 @@ const OF_THE_KERNEL: [u64; 11] = [
     0xcafe_4a11,
     0x6165_676c,
     0xde5e_81e4,
+    0xf97c_ff8c,
+    0x4341_5d53,
+    0x4249_4e4d,
+    0x6e73_6673,
 ];
 
 /// What names an inode as long as its file system is mounted.
@@ -147,24 +151,17 @@ impl Folder {
 
     /// Whether its files live in memory only, and so end with the machine.
     pub fn in_memory(&self) -> io::Result<bool> {
-        Ok(IN_MEMORY.contains(&self.kind()?))
-    }
-
-    /// Whether its files are no files but values of the kernel.
-    pub fn is_of_the_kernel(&self) -> io::Result<bool> {
-        Ok(OF_THE_KERNEL.contains(&self.kind()?))
-    }
-
-    /// The magic number of its file system, statfs(2).
-    fn kind(&self) -> io::Result<u64> {
-        let kind = rustix::fs::fstatfs(&self.fd)?.f_type as u64;
-        Ok(kind & 0xffff_ffff)
+        Ok(IN_MEMORY.contains(&kind(&self.fd)?))
     }
 
     /// The file of this inode, whatever its name in here is; none if it is not in here.
     pub fn find_inode(&self, wanted: impl Fn(&Entry) -> bool) -> io::Result<Option<Entry>> {
-        for name in std::fs::read_dir(link_of(&self.fd))? {
-            let name = name?.file_name();
+        for entry in std::fs::read_dir(link_of(&self.fd))? {
+            let entry = entry?;
+            if !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                continue; // a folder may be a mount whose server does not answer
+            }
+            let name = entry.file_name();
             let found = name.to_str().map(|name| self.find(name)).transpose()?;
             if let Some(entry) = found.flatten().filter(&wanted) {
                 return Ok(Some(entry));
@@ -231,6 +228,11 @@ impl Entry {
         self.open(OFlags::RDWR)
     }
 
+    /// Whether it is no file but a value of the kernel, also where that is mounted under an ordinary name.
+    pub fn is_of_the_kernel(&self) -> io::Result<bool> {
+        Ok(OF_THE_KERNEL.contains(&kind(&self.fd)?))
+    }
+
     /// As it is now.
     pub fn again(&self) -> io::Result<Facts> {
         facts(&self.fd)
@@ -245,6 +247,12 @@ impl Entry {
             Mode::empty(),
         )?))
     }
+}
+
+/// The magic number of the file system that something open is on, statfs(2).
+fn kind(fd: impl AsFd) -> io::Result<u64> {
+    let kind = rustix::fs::fstatfs(fd)?.f_type as u64;
+    Ok(kind & 0xffff_ffff)
 }
 
 /// `/proc/self/fd/N`, which leads to the very object and no path.

@@ -38,6 +38,8 @@ pub struct Link {
     pub name: String,
     /// `veth`, `bridge`, ...; empty for hardware.
     pub kind: String,
+    /// By whoever set it up, whether or not there is a carrier.
+    pub up: bool,
     /// Index of the device that it is paired with or stands on.
     pub peer: Option<u32>,
     /// How many packets a queue of it holds (`txqueuelen`).
@@ -54,6 +56,9 @@ pub struct DefaultRoute {
     pub gateway: Option<IpAddr>,
     pub device: u32,
 }
+
+/// Of linux/if.h.
+const IFF_UP: u32 = 1;
 
 /// rtnetlink of the namespace in which it was opened.
 pub struct Links(Socket);
@@ -143,6 +148,8 @@ fn text(value: &[u8]) -> String {
 fn link(payload: &[u8]) -> Option<Link> {
     let mut link = Link {
         index: word(payload)?,
+        // struct ifinfomsg: the flags stand behind the index.
+        up: word(payload.get(4..)?)? & IFF_UP != 0,
         ..Link::default()
     };
     for (kind, value) in attributes(payload.get(12..)?) {

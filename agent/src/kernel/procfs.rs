@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// PF_KTHREAD of linux/sched.h.
 const KERNEL_THREAD: u64 = 0x0020_0000;
@@ -178,14 +178,21 @@ pub fn open_namespaces(pid: u32) -> io::Result<Vec<PathBuf>> {
             Err(cause) if hidden(&cause) => return Ok(found),
             Err(cause) => return Err(cause),
         };
-        match std::fs::metadata(&path) {
-            Ok(open) if open.dev() == nsfs => found.push(path),
+        match device_of(&path) {
+            Ok(device) if device == nsfs => found.push(path),
             Ok(_) => {}
             Err(cause) if hidden(&cause) => {} // closed meanwhile
             Err(cause) => return Err(cause),
         }
     }
     Ok(found)
+}
+
+/// Without asking the file system, which may be one that does not answer.
+fn device_of(path: &Path) -> io::Result<u64> {
+    use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
+    let seen = statx(CWD, path, AtFlags::STATX_DONT_SYNC, StatxFlags::empty())?;
+    Ok(makedev(seen.stx_dev_major, seen.stx_dev_minor))
 }
 
 fn number_of(entry: &std::fs::DirEntry) -> Option<u32> {

@@ -4,9 +4,10 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
-use nix::unistd::mkfifo;
-use scenarios::change::{CgroupLimit, Change, FileAct, FileChange, Limit};
+use nix::unistd::{Pid, mkfifo};
+use scenarios::change::{CgroupLimit, Change, FileAct, FileChange, Instead, Limit};
 
 use crate::support::*;
 
@@ -73,6 +74,71 @@ fn two_agents_do_not_limit_one_group_needs_v1() {
     assert_eq!(group.read("cpu.cfs_quota_us"), "-1");
 }
 
+/// By another path, by a hard link, and by an agent whose program has another name.
+#[test]
+#[ignore = "needs root: mount namespaces, v1 control groups"]
+fn the_same_thing_under_another_name_is_the_same_needs_v1() {
+    let (one, other) = (Host::new(), Host::new());
+    let group = Group::new("cpu").expect("a v1 hierarchy with limits");
+    let limit = |path: String, millis| {
+        let limit = Limit::Cpu { millis };
+        Change::Cgroup(CgroupLimit { path, limit })
+    };
+    let (folder, path) = file();
+    let (link, agent) = (folder.path().join("link"), folder.path().join("agent-2"));
+    std::fs::hard_link(&path, &link).unwrap();
+    std::fs::copy(env!("CARGO_BIN_EXE_cellwall-agent"), &agent).unwrap();
+    let around = format!("shift; exec {} \"$@\"", agent.display());
+    let around = ["sh", "-c", &around, "sh"];
+    let parent = group.path.parent().unwrap().display().to_string();
+    let name = group.path.file_name().unwrap().to_str().unwrap();
+    let dotted = format!("{parent}/./{name}");
+    for (number, (first, second)) in [
+        (limit(group.path(), 500), limit(dotted, 100)),
+        (chmod(&path, 0o000), chmod(&link, 0o400)),
+        (chmod(&path, 0o000), chmod(&path, 0o400)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let drill = format!("d{number}");
+        let mut changing = one.change(&drill, &[first], "1500ms");
+        assert!(changing.says("in force"), "{:?}", changing.ends());
+        let (code, text) = other
+            .change_in(&around, &drill, &[second], "3s", &[])
+            .ends();
+        assert_eq!(code, Some(70), "{text}");
+        assert!(text.contains("of another agent"), "{text}");
+        changing.ends_clean();
+        assert_eq!(
+            (mode(&path), group.read("cpu.cfs_quota_us")),
+            (0o644, "-1".into())
+        );
+    }
+}
+
+#[test]
+#[ignore = "needs root: network and mount namespaces"]
+fn a_log_that_nobody_reads_holds_nobody_up() {
+    let host = Host::with_ways();
+    host.ip("route add 10.20.0.0/24 via 10.1.0.2");
+    let before = host.routes();
+    // As much as a pipe takes.
+    let full = "head -c 65536 /dev/zero >&2; exec \"$@\"";
+    for (drill, stopped) in [("d", false), ("e", true)] {
+        let change = make::route("10.20.0.0/24", Some(Instead::Blackhole));
+        let around = ["sh", "-c", full, "sh"];
+        let mut changing = host.change_in(&around, drill, &[change], "1s", &[]);
+        assert!(changing.says("in force"), "it waits for its log");
+        if stopped {
+            let agent = Pid::from_raw(changing.pid().cast_signed());
+            kill(agent, Signal::SIGSTOP).unwrap();
+        }
+        host.closes(drill);
+        assert_eq!(host.routes(), before);
+    }
+}
+
 /// The guardian of a dead agent still has it: also the next agent must not take the fault for a value.
 #[test]
 #[ignore = "needs root: mount namespaces"]
@@ -90,6 +156,13 @@ fn a_journal_that_was_taken_away_is_walked_all_the_same() {
         }
         changing.crash();
         until("the guardian has put it back", || mode(&path) == 0o644);
+        // It has no name any more by which its drill could be known, and is whole all the same.
+        if away == "mv" {
+            until("the journal is closed", || {
+                let text = std::fs::read_to_string(host.path("elsewhere")).unwrap();
+                text.contains("\"closed\"")
+            });
+        }
     }
 }
 

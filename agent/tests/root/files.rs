@@ -249,14 +249,25 @@ fn refused(host: &Host, folder: &Path, path: &Path, act: &FileAct, words: &str) 
 
 #[test]
 #[ignore = "needs root: network namespace"]
-fn a_value_of_the_kernel_is_no_file() {
+fn what_is_no_ordinary_file_is_refused() {
     let host = Host::new();
-    let path = Path::new("/proc/sys/net/ipv4/ip_default_ttl");
-    for (number, act) in acts().iter().enumerate() {
-        let drill = format!("r{number}");
-        let (code, told) = host.change(&drill, &[change(path, act)], "100ms").ends();
-        assert_eq!(code, Some(70), "{told}");
-        assert!(told.contains("a value of the kernel"), "{told}");
+    for (number, (path, word)) in [
+        ("/proc/sys/net/ipv4/ip_default_ttl", "a value of the kernel"),
+        (
+            env!("CARGO_BIN_EXE_cellwall-agent"),
+            "this agent's own program",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for (act_number, act) in acts().iter().enumerate() {
+            let drill = format!("r{number}{act_number}");
+            let change = change(Path::new(path), act);
+            let (code, told) = host.change(&drill, &[change], "100ms").ends();
+            assert_eq!(code, Some(70), "{told}");
+            assert!(told.contains(word), "{told}");
+        }
     }
 }
 

@@ -67,6 +67,77 @@ fn writers_wait_for_the_end_of_a_freeze_and_readers_do_not() {
     assert_eq!(left, ["d.journal"], "the marker is gone");
 }
 
+/// What says that it began is there, and not where it is looked for.
+#[test]
+#[ignore = "needs root: mount namespace, loop device"]
+fn a_state_directory_that_was_moved_does_not_keep_a_freeze() {
+    for act in [FilesystemAct::Freeze, FilesystemAct::ReadOnly] {
+        let host = Host::new();
+        let point = host.ext4("ext4");
+        let (state, moved) = (host.state(), host.path("moved"));
+        let mut changing = host.change("d", &[change(&point, act)], "1s");
+        assert!(changing.says("in force"));
+        std::fs::rename(&state, &moved).unwrap();
+        let (code, told) = changing.ends();
+        assert_eq!(code, Some(4), "{told}");
+        assert!(told.contains("that is not where it was"), "{told}");
+        std::fs::create_dir(&state).unwrap();
+        let reverted = host.run(move || {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_cellwall-agent"));
+            command.args(["revert", "--all", "--state-dir"]).arg(&moved);
+            command.output().unwrap()
+        });
+        assert!(reverted.status.success(), "{}", text(&reverted));
+        host.write(&point.join("goes"), "on");
+        assert!(!is_frozen(&host, &point));
+    }
+}
+
+/// Its way back would wait in the kernel until the other drill is over.
+#[test]
+#[ignore = "needs root: mount namespace, loop device"]
+fn what_another_drill_alters_is_not_stopped_nor_the_other_way_round() {
+    let host = Host::new();
+    let point = host.ext4("ext4");
+    let path = point.join("there");
+    host.write(&path, "text");
+    let (act, path) = (FileAct::MoveAway, path.display().to_string());
+    let away = Change::File(FileChange { path, act });
+    let pairs = [
+        (&away, &freeze(&point), "alters files of"),
+        (&freeze(&point), &away, "keeps writers from"),
+    ];
+    for (number, (first, second, word)) in pairs.into_iter().enumerate() {
+        let mut changing =
+            host.change(&format!("a{number}"), std::slice::from_ref(first), "1500ms");
+        assert!(changing.says("in force"));
+        let drill = format!("b{number}");
+        let (code, told) = host
+            .change(&drill, std::slice::from_ref(second), "1s")
+            .ends();
+        assert_eq!(code, Some(70), "{told}");
+        assert!(told.contains(word), "{told}");
+        changing.ends_clean();
+    }
+}
+
+#[test]
+#[ignore = "needs root: mount namespace, loop device"]
+fn another_name_for_the_file_that_fills_does_not_keep_it_full() {
+    let host = Host::new();
+    let point = host.ext4("ext4");
+    let free = || host.command("stat", &format!("-fc %a {}", point.display()));
+    let before = free();
+    let fill = change(&point, FilesystemAct::Fill { leave_bytes: 0 });
+    let mut changing = host.change("d", &[fill], "1s");
+    assert!(changing.says("in force"));
+    let ours = point.join(".cellwall_d_0_0");
+    let copy = point.join("copy");
+    host.command("ln", &format!("{} {}", ours.display(), copy.display()));
+    changing.ends_clean();
+    assert_eq!(free(), before);
+}
+
 #[test]
 #[ignore = "needs root: mount namespace, loop device"]
 fn a_killed_agent_leaves_nobody_waiting() {

@@ -190,6 +190,23 @@ fn a_group_that_was_made_again_keeps_its_limits() {
     }
 }
 
+/// Which only v1 allows.
+#[test]
+#[ignore = "needs root: v1 control groups"]
+fn a_group_that_gets_another_name_gets_its_limit_back() {
+    for mut case in Case::all() {
+        let host = Host::new();
+        let mut changing = case.in_force(&host, "1500ms");
+        let other = case.group.path.with_extension("renamed");
+        std::fs::rename(&case.group.path, &other).unwrap();
+        let old = std::mem::replace(&mut case.group.path, other);
+        let (code, text) = changing.ends();
+        assert_eq!((code, case.now()), (Some(0), case.before.clone()), "{text}");
+        assert!(!text.contains("removed"), "{text}");
+        assert!(!old.exists());
+    }
+}
+
 /// As a runtime does it: the container's group is named by its id, below that of its pod.
 #[test]
 #[ignore = "needs root: v1 control groups"]

@@ -266,6 +266,43 @@ fn what_others_put_below_ours_stays_and_the_fault_ends() {
     }
 }
 
+#[test]
+#[ignore = "needs root: network namespace"]
+fn what_others_put_below_a_bucket_goes_with_it_and_is_told() {
+    let host = host();
+    host.ip("link set up0 txqueuelen 0");
+    let before = host.qdiscs();
+    let slow = make::qdisc("up0", &make::tbf(8_000_000, 10_240, 50_000));
+    let mut changing = host.change("d", &[slow], "1s");
+    assert!(changing.says("in force"), "{:?}", changing.ends());
+    host.tc("qdisc replace dev up0 parent c5a0:1 handle 77: pfifo limit 9");
+    let (code, text) = changing.ends();
+    assert_eq!(code, Some(0), "{text}");
+    assert!(
+        text.contains("drifted") && text.contains("qdisc 77: below it"),
+        "{text}"
+    );
+    assert_eq!(host.qdiscs(), before, "{text}");
+    assert!(!host.ip("link show up0").contains("qlen"), "{text}");
+}
+
+#[test]
+#[ignore = "needs root: network namespace"]
+fn a_device_with_another_name_gets_its_queue_length_back() {
+    let host = host();
+    host.ip("link set up0 txqueuelen 0");
+    let slow = make::qdisc("up0", &make::tbf(8_000_000, 10_240, 50_000));
+    let mut changing = host.change("d", &[slow], "1h");
+    assert!(changing.says("in force"), "{:?}", changing.ends());
+    for words in ["up0 down", "up0 name other0", "other0 up"] {
+        host.ip(&format!("link set {words}"));
+    }
+    changing.crash_with_guardian();
+    host.revert_clean();
+    let seen = host.ip("link show other0");
+    assert!(!seen.contains("qlen"), "{seen}");
+}
+
 /// Refused, with words; nothing is altered.
 fn refused(host: &Host, device: &str, shape: &Shape, word: &str) {
     static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);

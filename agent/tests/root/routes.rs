@@ -421,3 +421,52 @@ fn a_route_is_owed_while_its_next_hop_is_out_of_reach() {
         assert_eq!(host.routes_to(to, 254).len(), 1, "{told}");
     }
 }
+
+#[test]
+#[ignore = "needs root: network namespace"]
+fn a_route_with_a_leg_that_is_down_is_owed_until_it_is_up() {
+    for (to, add) in [
+        (
+            "10.60.0.0/24",
+            "route add 10.60.0.0/24 nexthop via 10.1.0.2 dev up0 nexthop via 10.2.0.2 dev up1",
+        ),
+        (
+            "fd60::/64",
+            "-6 route add fd60::/64 nexthop via fe80::2 dev up0 nexthop via fe80::2 dev up1",
+        ),
+    ] {
+        let host = Host::with_ways();
+        host.ip(add);
+        let before = host.routes_to(to, 254);
+        let mut changing = host.change("d", &[make::route(to, None)], "1h");
+        assert!(changing.says("in force"), "{:?}", changing.ends());
+        host.ip("link set up1 down");
+        changing.crash_with_guardian();
+        let output = host.revert_all();
+        assert_eq!(output.status.code(), Some(4), "{}", text(&output));
+        host.ip("link set up1 up");
+        until("the device is up", || {
+            !host.ip("route").contains("linkdown")
+        });
+        let told = host.revert_clean();
+        assert!(!told.contains("drifted"), "{told}");
+        assert_eq!(host.routes_to(to, 254), before, "{told}");
+    }
+}
+
+#[test]
+#[ignore = "needs root: network namespace"]
+fn a_route_with_a_leg_that_is_no_more_is_told_and_not_owed() {
+    let host = Host::with_ways();
+    let hops = "nexthop via 10.1.0.2 dev up0 nexthop via 10.2.0.2 dev up1";
+    host.ip(&format!("route add 10.60.0.0/24 {hops}"));
+    let mut changing = host.change("d", &[make::route("10.60.0.0/24", None)], "1h");
+    assert!(changing.says("in force"), "{:?}", changing.ends());
+    host.ip("link del up1");
+    changing.crash_with_guardian();
+    let told = host.revert_clean();
+    assert!(
+        told.contains("drifted") && told.contains("10.60.0.0/24"),
+        "{told}"
+    );
+}

@@ -1,7 +1,8 @@
 //! Clusters that were wired wrong on purpose: between real pods, too, the drill must not pass.
 
-use proof::drill::{COARSE_CLUSTERS, Drill, run};
+use proof::drill::{COARSE_CLUSTERS, Drill};
 use proof::lab::Lab;
+use proof::seen::run;
 
 fn drill_with(flaw: &str) -> Drill {
     let lab = Lab::clusters(flaw, &[flaw]);

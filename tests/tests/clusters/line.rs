@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use proof::drill::{Drill, WHOLE_CLUSTERS, start};
 use proof::lab::Lab;
+use proof::seen;
 use proof::traffic::until;
 use scenarios::verdict::{Class, Window};
 
@@ -47,8 +48,15 @@ pub fn end() {
 pub fn seen() -> &'static Seen {
     SEEN.get_or_init(|| {
         let mut lab = LAB.lock().expect("no test panics while it holds the lab");
-        look(lab.insert(Lab::clusters("clusters", &[])))
+        let lab = lab.insert(Lab::clusters("clusters", &[]));
+        seen::attempts(|| look(lab))
     })
+}
+
+impl AsRef<Drill> for Seen {
+    fn as_ref(&self) -> &Drill {
+        &self.drill
+    }
 }
 
 fn look(lab: &Lab) -> Seen {

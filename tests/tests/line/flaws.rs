@@ -1,8 +1,9 @@
 //! Labs that were built wrong on purpose: with each flaw the drill must not pass. Those between cells
 //! are drilled on clusters (`tests/clusters/flaws.rs`).
 
-use proof::drill::{COARSE, Drill, run};
+use proof::drill::{COARSE, Drill};
 use proof::lab::Lab;
+use proof::seen::run;
 
 fn drill_with(flaw: &str, scenario: &str) -> Drill {
     let lab = Lab::up(flaw, &[flaw]);

@@ -4,6 +4,7 @@ use std::process::Stdio;
 
 use proof::drill::{Drill, LONG, library, start_text};
 use proof::lab::Lab;
+use proof::seen;
 use scenarios::history::{AgentEvent, Phase, Record};
 
 use crate::users::users_reach_target;
@@ -20,7 +21,7 @@ fn drill(lab: &Lab, consent: &str, more: &str) -> Drill {
         )
         .replacen("peers: everyone,", "peers: everyone, management: cut,", 1);
     assert!(text.contains("management: cut") && text.contains(consent));
-    start_text(lab, &text, &LONG, Stdio::piped()).finish()
+    seen::attempts(|| start_text(lab, &text, &LONG, Stdio::piped()).finish())
 }
 
 fn fired(drill: &Drill) -> u64 {

@@ -1,7 +1,8 @@
 //! The drill that the whole project is about.
 
-use proof::drill::{WHOLE, run};
+use proof::drill::WHOLE;
 use proof::lab::Lab;
+use proof::seen::run;
 use scenarios::verdict::{Class, Window};
 
 #[test]

@@ -8,6 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use proof::drill::{BRIEF, Drill, Running, start};
 use proof::lab::Lab;
+use proof::seen::blind;
 use proof::traffic::until;
 use scenarios::verdict::Outcome;
 
@@ -45,11 +46,16 @@ fn signal(running: &Running, signal: Signal) {
 #[ignore = "needs root: a lab in network namespaces"]
 fn a_prober_that_is_stopped_for_three_seconds_proves_nothing() {
     let lab = Lab::up("prober-stopped", &[]);
-    disturbed(&lab, |running| {
+    let drill = disturbed(&lab, |running| {
         signal(running, Signal::SIGSTOP);
         std::thread::sleep(Duration::from_secs(3));
         signal(running, Signal::SIGCONT);
     });
+    assert!(
+        blind(&drill).is_some(),
+        "other tests would take that for an answer: {:?}",
+        drill.verdict.reasons
+    );
 }
 
 /// All of the conductor's network is gone, the way to its agents too.

@@ -1,7 +1,8 @@
 //! Drills that prove nothing: without an effect, or without enough time.
 
-use proof::drill::{COARSE, assert_says, cli, run};
+use proof::drill::{COARSE, assert_says, cli};
 use proof::lab::Lab;
+use proof::seen::run;
 
 #[test]
 #[ignore = "needs root: a lab in network namespaces"]

@@ -6,8 +6,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use proof::binary;
-use proof::drill::{self, Size, library, size, start_text};
+use proof::drill::{Size, library, size, start_text};
 use proof::lab::Lab;
+use proof::seen::run;
 use proof::traffic::until;
 use scenarios::history::Record;
 use scenarios::verdict::{Class, Window};
@@ -125,7 +126,7 @@ fn real_traffic_is_judged_beside_the_probes() {
     let lab = Lab::up("traffic", &[]);
     let mut prometheus = Prometheus::start(&lab);
     let plain = judge_traffic(&lab, "checkout: /checkout, orders: /orders");
-    let whole = drill::run(&lab, "black-hole-cloud", &TRAFFIC);
+    let whole = run(&lab, "black-hole-cloud", &TRAFFIC);
     whole.assert_exit(0);
     for stream in [
         "gd-tencent/requests.checkout",
@@ -148,7 +149,7 @@ fn real_traffic_is_judged_beside_the_probes() {
     // Nobody looks at the orders: the drill is not begun.
     std::fs::write(&lab.status.fleet_file, &plain).expect("root may write it");
     judge_traffic(&lab, "checkout: /checkout");
-    let narrow = drill::run(&lab, "black-hole-cloud", &TRAFFIC);
+    let narrow = run(&lab, "black-hole-cloud", &TRAFFIC);
     narrow.assert_exit(3);
     narrow.assert_reason(&["coverage", "judge the other strata as well"]);
     let fired =

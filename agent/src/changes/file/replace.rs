@@ -96,11 +96,13 @@ pub(super) fn undo(
         ours.is(entry)
             .map_err(|error| looked.failed("read what is there", error))
     };
+    let mut drifted = Vec::new();
     match (looked.sidecar()?, looked.path()?) {
         (Stands::Nothing, _) => {}
         // A person linked it back: both names are the same file.
         (Stands::Original(_), Stands::Original(_)) => looked.drop_sidecar(permit)?,
         (Stands::Original(_), Stands::Other(entry)) if is_ours(&entry)? => {
+            drifted.extend(altered(looked, &entry));
             put_back(looked, ours, permit)?;
         }
         (Stands::Original(_), Stands::Other(_)) => {
@@ -114,7 +116,20 @@ pub(super) fn undo(
         (Stands::Other(_), _) => return Err(looked.stranger()),
     }
     looked.settle(permit)?;
-    looked.left()
+    drifted.extend(looked.left()?);
+    Ok(drifted)
+}
+
+/// What others have done to the file in its place, which ends with it.
+fn altered(looked: &Looked<'_>, stands: &Entry) -> Option<String> {
+    let (then, now) = (&looked.undo.original, &stands.facts);
+    let same = (then.mode, then.uid, then.gid) == (now.mode, now.uid, now.gid);
+    (!same).then(|| {
+        format!(
+            "{} had got mode {:04o} and owner {}:{} meanwhile; the original is back with its own",
+            looked.undo.path, now.mode, now.uid, now.gid
+        )
+    })
 }
 
 fn put_back(looked: &Looked<'_>, ours: &Ours<'_>, permit: &Permit) -> Result<(), Error> {

@@ -14,7 +14,7 @@ use super::{MOUNT, TRY_AGAIN, Undo, back};
 use crate::boottime::boot_id;
 use crate::changes::{Error, IN_ITS_MOUNT_NAMESPACE};
 use crate::journal::Permit;
-use crate::kernel::files::Folder;
+use crate::kernel::files::{Facts, Folder, shorten};
 use crate::kernel::filesystem::{Mounted, allocate, elsewhere, lengthen};
 
 /// What is allocated at arm, to see that it works there.
@@ -105,20 +105,34 @@ pub(super) fn undo(undo: &Undo, name: &str, permit: &Permit) -> Result<Vec<Strin
     if !is_it(undo, &folder).map_err(failed)? {
         return unmounted(undo);
     }
+    let mut full = None;
     match folder.find(name).map_err(failed)? {
         None => return Ok(Vec::new()),
         Some(entry) if !entry.facts.regular => {
             let point = undo.point.display();
             return Ok(vec![format!("{name} in {point} is no file of ours")]);
         }
+        // Emptied before its name goes: another name for it, or who has it open, would keep it full.
+        Some(entry) if is_as_made(&entry.facts) => {
+            let emptied = entry.write(permit);
+            full = emptied.and_then(|file| shorten(&file, 0, permit)).err();
+        }
         Some(_) => {}
     }
     folder.unlink(name, permit).map_err(failed)?;
     folder.sync(permit).map_err(failed)?;
     match folder.find(name).map_err(failed)? {
-        None => Ok(Vec::new()),
+        None => Ok(full
+            .map(|cause| format!("{name} is deleted, but could not be emptied first: {cause}"))
+            .into_iter()
+            .collect()),
         Some(_) => Err(failed(io::Error::other("its file came back"))),
     }
+}
+
+/// What somebody has put under our name is deleted, for the name is ours, and not emptied.
+fn is_as_made(facts: &Facts) -> bool {
+    facts.uid == rustix::process::geteuid().as_raw() && facts.mode == 0o600
 }
 
 /// Whether the same file system is mounted there. After a reboot its device may have another number.

@@ -9,7 +9,8 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-use super::{MOUNT, Made, TRY_AGAIN, Undo, back, began, begin, end};
+use super::marker::{begin, end};
+use super::{MOUNT, Made, TRY_AGAIN, Undo, back};
 use crate::changes::Error;
 use crate::journal::Permit;
 use crate::kernel::filesystem::{Mounted, claimed, elsewhere, lines, own_writers};
@@ -47,9 +48,6 @@ pub(super) fn make(mounted: &Mounted, marker: &Path, permit: &Permit) -> Result<
 /// frozen. A second FITHAW as a look would end the freeze of somebody who was waiting for the end of
 /// ours.
 pub(super) fn undo(undo: &Undo, marker: &Path, permit: &Permit) -> Result<Vec<String>, Error> {
-    if !began(marker) {
-        return Ok(Vec::new());
-    }
     let failed = |cause: io::Error| back(undo, "thaw", cause, STILL, TRY_AGAIN);
     let Some(mounted) = mounted(undo).map_err(failed)? else {
         if let Some(place) = unseen(undo).map_err(failed)? {

@@ -3,7 +3,8 @@
 use std::io;
 use std::path::Path;
 
-use super::{Made, TRY_AGAIN, Undo, back, began, begin, end};
+use super::marker::{begin, end};
+use super::{Made, TRY_AGAIN, Undo, back};
 use crate::changes::Error;
 use crate::journal::Permit;
 use crate::kernel::filesystem::{Mounted, elsewhere, lines};
@@ -32,9 +33,6 @@ pub(super) fn make(mounted: &Mounted, marker: &Path, permit: &Permit) -> Result<
 }
 
 pub(super) fn undo(undo: &Undo, marker: &Path, permit: &Permit) -> Result<Vec<String>, Error> {
-    if !began(marker) {
-        return Ok(Vec::new());
-    }
     let failed = |cause: io::Error| back(undo, "make writable again", cause, STILL, TRY_AGAIN);
     let Some(mounted) = mounted(undo).map_err(failed)? else {
         let mine = |line: &_| is_number(undo, line);

@@ -40,7 +40,7 @@ pub fn foreign(
             told.push(format!("our class has changed: {how}"));
         }
     }
-    let below = |parent: u32| parent >> 16 == OURS >> 16;
+    let below = |parent: u32| [OURS >> 16, CHILD >> 16].contains(&(parent >> 16));
     for child in all(socket, below)?
         .iter()
         .filter(|child| child.device == device)

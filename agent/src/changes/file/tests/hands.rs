@@ -143,6 +143,12 @@ fn drift_is_told_and_left() {
     );
     assert_eq!(mode(&case, "app.conf"), theirs);
 
+    let (mut case, undo) = Case::in_force(replace());
+    std::fs::set_permissions(case.path(), PermissionsExt::from_mode(0o600)).unwrap();
+    let drifted = case.undo(&undo).unwrap();
+    assert!(drifted[0].contains("had got mode 0600"), "{drifted:?}");
+    assert_eq!(mode(&case, "app.conf"), 0o640, "the original has its own");
+
     // Written before the cut: the tail comes back, the time of their write stays.
     let (mut case, undo) = Case::in_force(FileAct::Truncate { bytes: CUT });
     let file = std::fs::OpenOptions::new()
