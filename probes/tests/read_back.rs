@@ -48,11 +48,10 @@ fn counts(ledger: &Ledger) -> [u64; 4] {
     ]
 }
 
-#[tokio::test]
-async fn acknowledged_orders_are_remembered_and_found_lost_twice_or_unreadable() {
-    let stored: Arc<Mutex<BTreeMap<String, u32>>> = Arc::default();
-    let store = Arc::clone(&stored);
-    let server = serve(
+/// A store of ids and how many copies it has of each.
+fn refusing_every_fifth(stored: &Arc<Mutex<BTreeMap<String, u32>>>) -> Server {
+    let store = Arc::clone(stored);
+    serve(
         "127.0.0.1:0",
         Arc::new(move |asked| {
             let mut store = store.lock().unwrap();
@@ -72,7 +71,21 @@ async fn acknowledged_orders_are_remembered_and_found_lost_twice_or_unreadable()
                 None => (Duration::ZERO, 404, String::new()),
             }
         }),
-    );
+    )
+}
+
+/// The ledger of the one probe.
+async fn ledger_of(fleet: &Fleet, writes: &[Write], phases: WritePhases) -> Ledger {
+    let within = Duration::from_secs(5);
+    Prober::read_back(fleet, writes, phases, within)
+        .await
+        .remove(0)
+}
+
+#[tokio::test]
+async fn acknowledged_orders_are_remembered_and_found_lost_twice_or_unreadable() {
+    let stored: Arc<Mutex<BTreeMap<String, u32>>> = Arc::default();
+    let server = refusing_every_fifth(&stored);
     let fleet = shop(&server);
     let (seen, prober) = probe(&fleet, 2).await;
     let acknowledged = prober.acknowledged();
@@ -90,27 +103,15 @@ async fn acknowledged_orders_are_remembered_and_found_lost_twice_or_unreadable()
     }
     assert!(ids.len() >= 28 && seen.sum("a/order", |block| block.errors) >= 6);
 
-    let ledger = &Prober::read_back(
-        &fleet,
-        &acknowledged,
-        WritePhases::default(),
-        Duration::from_secs(5),
-    )
-    .await[0];
-    assert_eq!(counts(ledger), [ids.len() as u64, 0, 0, 0], "{ledger:?}");
+    let ledger = ledger_of(&fleet, &acknowledged, WritePhases::default()).await;
+    assert_eq!(counts(&ledger), [ids.len() as u64, 0, 0, 0], "{ledger:?}");
 
     let mut some = ids.iter();
     let (lost, twice) = (some.next().unwrap().clone(), some.next().unwrap().clone());
     stored.lock().unwrap().remove(&lost);
     stored.lock().unwrap().insert(twice.clone(), 2);
-    let ledger = &Prober::read_back(
-        &fleet,
-        &acknowledged,
-        WritePhases::default(),
-        Duration::from_secs(5),
-    )
-    .await[0];
-    assert_eq!(counts(ledger), [ids.len() as u64, 1, 1, 0], "{ledger:?}");
+    let ledger = ledger_of(&fleet, &acknowledged, WritePhases::default()).await;
+    assert_eq!(counts(&ledger), [ids.len() as u64, 1, 1, 0], "{ledger:?}");
     let named = ledger.examples.join(" ");
     assert!(named.contains(&format!("lost: {lost}")), "{named}");
     assert!(named.contains(&format!("duplicated: {twice}")), "{named}");
@@ -237,12 +238,8 @@ async fn what_comes_back_is_told_from_what_is_stale_or_lost() {
     let server = versioned(&stored);
     let fleet = rewriting(&server);
     let (seen, prober) = probe(&fleet, 3).await;
-    assert_eq!(
-        seen.sum("a/order", |block| block.bad),
-        0,
-        "{:?}",
-        seen.samples
-    );
+    let bad = seen.sum("a/order", |block| block.bad);
+    assert_eq!(bad, 0, "{:?}", seen.samples);
     let all = prober.acknowledged();
     let of = |fate: Fate| all.iter().filter(|w| w.fate == fate).collect::<Vec<_>>();
     let deleted = of(Fate::Deleted { acknowledged: true });
@@ -252,17 +249,11 @@ async fn what_comes_back_is_told_from_what_is_stale_or_lost() {
     });
     let created = of(Fate::Created);
     assert!(deleted.len() >= 8 && updated.len() >= 8 && created.len() >= 18);
-    let whole = async |writes: &[Write], phases| {
-        let within = Duration::from_secs(5);
-        Prober::read_back(&fleet, writes, phases, within)
-            .await
-            .remove(0)
-    };
     let phases = WritePhases {
         fire_ms: Some(1000),
         reverted_ms: Some(2000),
     };
-    let ledger = whole(&all, phases).await;
+    let ledger = ledger_of(&fleet, &all, phases).await;
     assert_eq!(counts(&ledger), [all.len() as u64, 0, 0, 0], "{ledger:?}");
     assert_eq!((ledger.resurrected, ledger.stale), (0, 0), "{ledger:?}");
     assert_eq!(ledger.updated, updated.len() as u64);
@@ -284,7 +275,7 @@ async fn what_comes_back_is_told_from_what_is_stale_or_lost() {
         seen: false,
     };
     stored.lock().unwrap().insert(updated[2].id.clone(), 1);
-    let ledger = whole(&unseen, phases).await;
+    let ledger = ledger_of(&fleet, &unseen, phases).await;
     assert_eq!(
         (ledger.resurrected, ledger.stale, ledger.lost, ledger.unread),
         (2, 1, 1, 0),
@@ -311,15 +302,10 @@ async fn a_rewrite_of_a_lost_write_is_found_lost_and_not_bad() {
     let store = Arc::clone(&stored);
     let fleet = rewriting(&server);
     let (seen, prober) = fleet::probe_with(&fleet, 3, |_, _| store.lock().unwrap().clear()).await;
-    assert_eq!(
-        seen.sum("a/order", |block| block.bad),
-        0,
-        "{:?}",
-        seen.samples
-    );
+    let bad = seen.sum("a/order", |block| block.bad);
+    assert_eq!(bad, 0, "{:?}", seen.samples);
     let all = prober.acknowledged();
-    let ledger =
-        &Prober::read_back(&fleet, &all, WritePhases::default(), Duration::from_secs(5)).await[0];
+    let ledger = ledger_of(&fleet, &all, WritePhases::default()).await;
     assert!(ledger.lost >= 20 && ledger.unread == 0, "{ledger:?}");
 }
 
@@ -333,6 +319,6 @@ async fn without_versions_an_update_cannot_be_told_and_is_unread() {
     };
     let within = Duration::from_secs(5);
     let ledger = &Prober::read_back(&shop(&server), &one, WritePhases::default(), within).await[0];
-    assert_eq!(counts(ledger), [1, 0, 0, 1], "{ledger:?}");
+    assert_eq!(counts(&ledger), [1, 0, 0, 1], "{ledger:?}");
     assert!(ledger.examples[0].contains("names no version"));
 }

@@ -141,33 +141,16 @@ pub(super) fn check(
         let message = "a budget of no cells lets nothing be broken";
         return Err(InputError::at_value(&places, "spec.budget.cells", message));
     }
-    let time = |path: &str, value: Option<Text<Duration>>, default, from, to| match value {
-        Some(Text(value)) => in_range(&places, path, value, from, to),
+    let time = |path: &str, value: Option<Text<Duration>>, default| match value {
+        Some(Text(value)) => in_range(&places, path, value, SECOND, LONGEST),
         None => Ok(default),
     };
-    let before = time(
-        "spec.steadyState.before",
-        spec.steady_state.before,
-        MINUTE,
-        SECOND,
-        LONGEST,
-    )?;
-    let after = time(
-        "spec.steadyState.after",
-        spec.steady_state.after,
-        MINUTE,
-        SECOND,
-        LONGEST,
-    )?;
+    let steady = spec.steady_state;
+    let before = time("spec.steadyState.before", steady.before, MINUTE)?;
+    let after = time("spec.steadyState.after", steady.after, MINUTE)?;
     let lease = check_lease(spec.lease, &places)?;
     let recovery = spec.hypothesis.recovery.within;
-    let recovery_within = time(
-        "spec.hypothesis.recovery.within",
-        recovery,
-        2 * MINUTE,
-        SECOND,
-        LONGEST,
-    )?;
+    let recovery_within = time("spec.hypothesis.recovery.within", recovery, 2 * MINUTE)?;
     let method = check_method(spec.method, &places)?;
     let symptom = spec.hypothesis.target.symptom;
     let (degraded, by_at_least) = check_degraded(

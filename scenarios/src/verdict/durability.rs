@@ -141,8 +141,11 @@ type Wrong = (
     u64,
 );
 
+/// One number of the writes of a phase.
+type Part = fn(&WriteCounts) -> u64;
+
 /// ` (last changed before fire 2, during the fault 3)`, or nothing where the ledger knows no phases.
-fn by_phase(ledger: &Ledger, part: fn(&WriteCounts) -> u64) -> String {
+fn by_phase(ledger: &Ledger, part: Part) -> String {
     let phases = ledger.phases.iter();
     let told: Vec<String> = phases
         .filter(|(_, counts)| part(counts) > 0)
@@ -157,7 +160,7 @@ fn by_phase(ledger: &Ledger, part: fn(&WriteCounts) -> u64) -> String {
 /// The phases add up, and what was declared was done at all.
 fn check_evidence(ledger: &Ledger, fleet: Option<&Fleet>, findings: &mut Findings) {
     let name = format!("{}/{}", ledger.cell, ledger.probe);
-    let parts: [(fn(&WriteCounts) -> u64, u64); 6] = [
+    let parts: [(Part, u64); 6] = [
         (|c| c.acknowledged, ledger.acknowledged),
         (|c| c.lost, ledger.lost),
         (|c| c.duplicated, ledger.duplicated),
@@ -165,7 +168,7 @@ fn check_evidence(ledger: &Ledger, fleet: Option<&Fleet>, findings: &mut Finding
         (|c| c.stale, ledger.stale),
         (|c| c.unread, ledger.unread),
     ];
-    let adds_up = |(part, whole): &(fn(&WriteCounts) -> u64, u64)| {
+    let adds_up = |(part, whole): &(Part, u64)| {
         let phases = ledger.phases.values();
         phases.fold(0u64, |sum, counts| sum.saturating_add(part(counts))) == *whole
     };

@@ -42,7 +42,8 @@ fn a_write_of_another_cell_may_not_be_wrong_in_any_way() {
         Outcome::Pass,
         &["600 acknowledged writes", "none was updated"],
     );
-    let wrong: [(&str, fn(&mut Ledger)); 4] = [
+    type Spoil = fn(&mut Ledger);
+    let wrong: [(&str, Spoil); 4] = [
         ("1 of 300 acknowledged writes are lost", |l| l.lost = 1),
         ("1 of 300 acknowledged writes are resurrected", |l| {
             l.resurrected = 1

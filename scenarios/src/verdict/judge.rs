@@ -53,17 +53,8 @@ pub fn judge(records: &[Record]) -> Verdict {
     };
     let (control_rows, sound) = control::rows(&frame, replay.as_ref(), &mut findings);
     check_alarms(&frame, replay.as_ref(), &mut findings);
-    integrity::check_wholeness(&evidence, fire, &mut findings);
-    if frame.stop.is_none() {
-        integrity::check_duration(&evidence, fire, frame.fault_end, &mut findings);
-    }
-    coverage::check(&evidence, fire, &mut findings);
-    agents::check_agents(&evidence, fire, &mut findings);
-    integrity::check_endpoints(&evidence, &mut findings);
-    durability::check(&evidence, &mut findings);
+    check_drill(&frame, &mut findings);
     harm::check(&frame, replay.as_ref(), sound, &mut findings);
-    symptom::check(&frame, &mut findings);
-    load::check(&frame, &mut findings);
     let mut rows = target::rows(&frame, sound && replay.is_some(), &mut findings);
     let other_rows = others::rows(&frame, replay.as_ref(), sound);
     others::report(&frame, &other_rows, replay.as_ref(), &mut findings);
@@ -86,6 +77,21 @@ pub fn judge(records: &[Record]) -> Verdict {
         users,
         ..findings.into_verdict(rows, on_pass)
     }
+}
+
+/// What holds or does not hold of the drill as a whole, whatever its streams say.
+fn check_drill(frame: &Frame<'_>, findings: &mut Findings) {
+    let (evidence, fire) = (frame.evidence, frame.fire);
+    integrity::check_wholeness(evidence, fire, findings);
+    if frame.stop.is_none() {
+        integrity::check_duration(evidence, fire, frame.fault_end, findings);
+    }
+    coverage::check(evidence, fire, findings);
+    agents::check_agents(evidence, fire, findings);
+    integrity::check_endpoints(evidence, findings);
+    durability::check(evidence, findings);
+    symptom::check(frame, findings);
+    load::check(frame, findings);
 }
 
 fn unreadable(records: &[Record], why: String) -> Verdict {
