@@ -70,11 +70,6 @@ pub fn try_run(lab: &Lab, scenario: &str, size: &Size) -> Result<Drill, String> 
     start(lab, scenario, size).end()
 }
 
-/// Runs a drill of a text to its end.
-pub fn run_text(lab: &Lab, text: &str, size: &Size) -> Drill {
-    start_text(lab, text, size, Stdio::piped()).finish()
-}
-
 /// Starts a drill and returns at once.
 pub fn start(lab: &Lab, scenario: &str, size: &Size) -> Running {
     start_text(lab, library(scenario), size, Stdio::piped())

@@ -1,10 +1,11 @@
 //! Drills that are run again when the machine was taken away from their prober.
 
 use std::io::Write;
+use std::process::Stdio;
 
 use scenarios::verdict::Outcome;
 
-use crate::drill::{Drill, Size, start};
+use crate::drill::{Drill, Size, library, start_text};
 use crate::lab::Lab;
 
 /// How often a drill is run until its prober was there throughout.
@@ -12,7 +13,12 @@ const ATTEMPTS: u32 = 3;
 
 /// Runs a drill of the library to its end; the last of its attempts is the answer.
 pub fn run(lab: &Lab, scenario: &str, size: &Size) -> Drill {
-    attempts(|| start(lab, scenario, size).finish())
+    run_text(lab, library(scenario), size)
+}
+
+/// The same for a drill of a text.
+pub fn run_text(lab: &Lab, text: &str, size: &Size) -> Drill {
+    attempts(|| start_text(lab, text, size, Stdio::piped()).finish())
 }
 
 /// Runs a drill until its prober was there throughout; the last of its attempts is the answer.

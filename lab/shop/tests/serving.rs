@@ -87,7 +87,7 @@ fn a_whole_cell_serves() {
     let (status, body) = get(balancer.address, "/orders/order-1");
     assert_eq!(
         (status, body.as_str()),
-        (200, r#"{"copies":1,"id":"order-1"}"#)
+        (200, r#"{"copies":1,"id":"order-1","version":1}"#)
     );
     assert_eq!(get(balancer.address, "/orders/unknown").0, 404);
     assert_eq!(get(balancer.address, "/orders/a%2fb").0, 400);

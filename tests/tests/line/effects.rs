@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use proof::drill::{COARSE, Drill, LONG, library, run_text};
+use proof::drill::{COARSE, Drill, LONG, Size, library};
 use proof::lab::Lab;
+use proof::seen::run_text;
 use scenarios::effects::{ClientKind, WritePhase};
 use scenarios::history::{AlarmCause, Record};
 use scenarios::verdict::UserWindow;
@@ -11,7 +12,7 @@ use scenarios::verdict::UserWindow;
 use crate::users::users_reach_target;
 
 /// The library's drill with more said under `spec`.
-fn drill_with(lab: &Lab, more: &str, size: &proof::drill::Size) -> Drill {
+fn drill_with(lab: &Lab, more: &str, size: &Size) -> Drill {
     let text = library("black-hole-cloud");
     let text = text.replace("  hypothesis:", &format!("{more}  hypothesis:"));
     run_text(lab, &text, size)

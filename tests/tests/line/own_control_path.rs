@@ -1,10 +1,8 @@
 //! A fault that cuts its own conductor off: it ends by itself, and the history says when.
 
-use std::process::Stdio;
-
-use proof::drill::{Drill, LONG, library, start_text};
+use proof::drill::{Drill, LONG, library};
 use proof::lab::Lab;
-use proof::seen;
+use proof::seen::run_text;
 use scenarios::history::{AgentEvent, Phase, Record};
 
 use crate::users::users_reach_target;
@@ -21,7 +19,7 @@ fn drill(lab: &Lab, consent: &str, more: &str) -> Drill {
         )
         .replacen("peers: everyone,", "peers: everyone, management: cut,", 1);
     assert!(text.contains("management: cut") && text.contains(consent));
-    seen::attempts(|| start_text(lab, &text, &LONG, Stdio::piped()).finish())
+    run_text(lab, &text, &LONG)
 }
 
 fn fired(drill: &Drill) -> u64 {
