@@ -10,6 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::journal::{self, Intent};
+use crate::kernel::procfs;
 
 /// What changes have to do with, in words that are the same for the same thing.
 #[derive(Debug, Default)]
@@ -77,8 +78,7 @@ pub fn holds(wanted: &[Intent]) -> Option<String> {
 /// nor in which mount namespace, nor what their program is called.
 fn open_journals() -> Vec<PathBuf> {
     let own = std::process::id();
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let pids = procfs::pids().unwrap_or_default().into_iter();
     let user = rustix::process::geteuid().as_raw();
     let is_of_user = |pid: &u32| {
         std::fs::metadata(format!("/proc/{pid}")).is_ok_and(|process| process.uid() == user)
@@ -90,13 +90,7 @@ fn open_journals() -> Vec<PathBuf> {
         target.trim_end_matches(" (deleted)").ends_with(".journal")
     };
     others
-        .flat_map(|pid| {
-            std::fs::read_dir(format!("/proc/{pid}/fd"))
-                .into_iter()
-                .flatten()
-        })
-        .flatten()
-        .map(|entry| entry.path())
+        .flat_map(|pid| procfs::open_files(pid).unwrap_or_default())
         .filter(|path| is_journal(path) && begins_with_a_number(path))
         .collect()
 }

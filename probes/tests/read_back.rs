@@ -319,6 +319,6 @@ async fn without_versions_an_update_cannot_be_told_and_is_unread() {
     };
     let within = Duration::from_secs(5);
     let ledger = &Prober::read_back(&shop(&server), &one, WritePhases::default(), within).await[0];
-    assert_eq!(counts(&ledger), [1, 0, 0, 1], "{ledger:?}");
+    assert_eq!(counts(ledger), [1, 0, 0, 1], "{ledger:?}");
     assert!(ledger.examples[0].contains("names no version"));
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use scenarios::change::Change;
 
 use crate::figure::{Figure, Unit};
-use crate::root::support::{AgentProcess, PORT, guardian_of, plan, step};
+use crate::root::support::{AgentProcess, Way, guardian_of, plan, step};
 use crate::{Bench, cloud, millis, one};
 
 const LEASE_MS: u64 = 30_000;
@@ -51,9 +51,12 @@ pub fn measure(bench: &Bench) -> Vec<Figure> {
 fn each(bench: &Bench, change: &Change) -> Vec<Run> {
     let site = &bench.site;
     let state = tempfile::tempdir_in(bench.dir.path()).expect("a folder");
-    let (node, pki, files) = (&site.node, &site.pki, state.path());
     let quiet = ["env".to_owned(), "RUST_LOG=error".to_owned()];
-    let agent = AgentProcess::start_with(node, pki, files, files, PORT, &quiet);
+    let way = Way {
+        around: &quiet,
+        ..Way::usual(state.path())
+    };
+    let agent = AgentProcess::start_as(&way, &site.node, &site.pki);
     let client = site.client();
     let plan = plan(LEASE_MS, vec![step(0, 0, DURATION_MS, change.clone())]);
     let mut runs = Vec::new();

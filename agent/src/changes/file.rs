@@ -185,9 +185,8 @@ fn captured(change: &FileChange, disks: &mut Disks, place: &Place) -> Result<Und
     let room = folder.room().map_err(failed)?;
     fit_to_alter(&entry.facts, room.read_only).map_err(|why| refused(why.to_owned()))?;
     if entry.is_of_the_kernel().map_err(failed)? {
-        return Err(refused(
-            "it is a value of the kernel and no file".to_owned(),
-        ));
+        let why = "it is a value of the kernel and no file";
+        return Err(refused(why.to_owned()));
     }
     let undo = Undo {
         path: change.path.clone(),

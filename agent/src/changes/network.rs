@@ -53,10 +53,7 @@ fn holder(wanted: u64) -> io::Result<Option<PathBuf>> {
     for (process, thread) in procfs::all_threads()? {
         places.push(format!("/proc/{process}/task/{thread}/ns/net").into());
     }
-    let others = procfs::pids()?.into_iter();
-    for process in others.filter(|pid| *pid != std::process::id()) {
-        places.extend(procfs::open_namespaces(process)?);
-    }
+    places.extend(procfs::open_namespaces()?);
     let mut known = BTreeMap::<NamespaceId, Option<u64>>::new();
     for place in places {
         let namespace = match Namespace::open(&place) {
@@ -100,9 +97,7 @@ fn mounts(mountinfo: &str) -> Vec<PathBuf> {
 fn cannot_hold(cause: &io::Error) -> bool {
     // Its number may be that of a socket by now, which cannot be opened: ENXIO.
     let a_socket = Some(nix::errno::Errno::ENXIO as i32);
-    procfs::is_gone(cause)
-        || cause.kind() == io::ErrorKind::PermissionDenied
-        || cause.raw_os_error() == a_socket
+    procfs::is_hidden(cause) || cause.raw_os_error() == a_socket
 }
 
 #[cfg(test)]

@@ -143,10 +143,12 @@ impl Reversible for QdiscChange {
             return Ok(gone);
         }
         let drifted = undo_root(undo, hands, permit)?;
-        let now = root(hands, undo.device).map_err(|cause| back(undo, cause.into()))?;
-        // Not before: a qdisc of ours that stands there counts on it.
-        if !now.is_some_and(|now| now.is_ours()) {
-            take_length_away(undo, permit)?;
+        if undo.without_length {
+            let now = root(hands, undo.device).map_err(|cause| back(undo, cause.into()))?;
+            // Not before: a qdisc of ours that stands there counts on it.
+            if !now.is_some_and(|now| now.is_ours()) {
+                take_length_away(undo, permit)?;
+            }
         }
         Ok(drifted)
     }
@@ -193,54 +195,57 @@ fn undo_root(undo: &Undo, hands: &mut Hands, permit: &Permit) -> Result<Vec<Stri
             "somebody else has altered our qdisc of {name}, and it stays so: {how}"
         )]);
     }
-    match &undo.shape {
-        Some(shape @ Shape::Towards { .. }) => {
-            let foreign = unsteered(undo, shape, hands, permit)?;
-            if !foreign.is_empty() {
-                return Ok(vec![format!(
-                    "somebody else has put something below our qdisc of {name}, so it stays, and \
-                     none of our filters leads anything into our class any more: {}",
-                    foreign.join(", ")
-                )]);
-            }
-        }
-        Some(Shape::Netem(_) | Shape::Tbf(_)) | None => {
-            let failed = |cause: netlink::Error| back(undo, cause.into());
-            let below = qdisc::beyond(hands.route().map_err(failed)?, ours).map_err(failed)?;
-            let mut drifted = take_away(undo, hands, permit)?;
-            // All of it is shaped as long as ours is there, so what others have put below it cannot stay.
-            drifted.extend(below.iter().map(|what| {
-                format!("our qdisc of {name} went, and what others had put there with it: {what}")
-            }));
-            return Ok(drifted);
-        }
+    match undo.shape.as_ref().and_then(divided) {
+        Some(below) => undo_divided(undo, &below, hands, permit),
+        None => undo_whole(undo, ours, hands, permit),
     }
-    take_away(undo, hands, permit)
 }
 
-/// What others have put below our root, which would go with it. If there is something our filters go, so
-/// that the fault ends.
-fn unsteered(
+/// A root that shapes all: as long as it is there it does, so what others have put below cannot stay.
+fn undo_whole(
     undo: &Undo,
-    shape: &Shape,
+    ours: &Root,
+    hands: &mut Hands,
+    permit: &Permit,
+) -> Result<Vec<String>, Error> {
+    let name = &undo.name;
+    let failed = |cause: netlink::Error| back(undo, cause.into());
+    let below = qdisc::beyond(hands.route().map_err(failed)?, ours).map_err(failed)?;
+    let mut drifted = take_away(undo, hands, permit)?;
+    drifted.extend(below.iter().map(|what| {
+        format!("our qdisc of {name} went, and what others had put there with it: {what}")
+    }));
+    Ok(drifted)
+}
+
+/// A root that shapes only what our filters lead into our class: where others have put something below it,
+/// which would go with it, it stays without our filters, so that the fault ends.
+fn undo_divided(
+    undo: &Undo,
+    (class, inside, filters): &Divided,
     hands: &mut Hands,
     permit: &Permit,
 ) -> Result<Vec<String>, Error> {
     let failed = |cause: netlink::Error| back(undo, cause.into());
-    let Some((class, inside, filters)) = divided(shape) else {
-        return Ok(Vec::new());
-    };
     let socket = hands.route().map_err(failed)?;
-    let within = (&class, inside.as_ref());
-    let foreign = qdisc::foreign(socket, undo.device, within, &filters).map_err(failed)?;
-    if !foreign.is_empty() {
-        qdisc::unsteer(socket, undo.device, &filters, permit).map_err(failed)?;
+    let within = (class, inside.as_ref());
+    let foreign = qdisc::foreign(socket, undo.device, within, filters).map_err(failed)?;
+    if foreign.is_empty() {
+        return take_away(undo, hands, permit);
     }
-    Ok(foreign)
+    qdisc::unsteer(socket, undo.device, filters, permit).map_err(failed)?;
+    Ok(vec![format!(
+        "somebody else has put something below our qdisc of {}, so it stays, and none of our filters \
+         leads anything into our class any more: {}",
+        undo.name,
+        foreign.join(", ")
+    )])
 }
 
 /// The class below a dividing root, what is inside, and what leads into it.
-fn divided(shape: &Shape) -> Option<(Options, Option<Options>, Vec<Filter>)> {
+type Divided = (Options, Option<Options>, Vec<Filter>);
+
+fn divided(shape: &Shape) -> Option<Divided> {
     let Shape::Towards {
         peers,
         rate_bps,
@@ -280,9 +285,6 @@ fn take_away(undo: &Undo, hands: &mut Hands, permit: &Permit) -> Result<Vec<Stri
 
 /// The length that the kernel has given the device for our sake.
 fn take_length_away(undo: &Undo, permit: &Permit) -> Result<(), Error> {
-    if !undo.without_length {
-        return Ok(());
-    }
     let failed = |cause: netlink::Error| Error::Back {
         what: format!("take the queue length of {} away", undo.name),
         cause: cause.into(),

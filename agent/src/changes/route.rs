@@ -133,39 +133,12 @@ impl Reversible for RouteChange {
             return Ok(gone);
         }
         let now = all(hands).map_err(back)?;
-        let is_ours = |route: &&Route| {
-            undo.instead
-                .as_ref()
-                .is_some_and(|ours| route.is_the_asked(ours))
-        };
-        let mut ours = now.iter().find(is_ours);
-        let (mut drifted, mut owed) = (Vec::new(), None);
-        let missing = undo.routes.iter().filter(|route| !now.contains(route));
-        let missing: Vec<&Route> = missing.collect();
-        if missing.is_empty() && ours.is_none() {
-            return Ok(drifted);
+        let missing = undo.routes.iter().any(|route| !now.contains(route));
+        if !missing && !now.iter().any(|route| undo.is_ours(route)) {
+            return Ok(Vec::new());
         }
         let socket = hands.route().map_err(back)?;
-        for route in missing {
-            let other = now
-                .iter()
-                .find(|other| other.same_slot(route) && !is_ours(other));
-            if let Some(other) = other {
-                drifted.push(format!("another {other} stands where one was captured"));
-                continue;
-            }
-            let put = match ours.take_if(|ours| ours.same_slot(route)) {
-                Some(_) => route::replace(socket, route, permit),
-                None => route::add(socket, route, permit),
-            };
-            if let Err(cause) = put {
-                match way_is_gone(route, &cause) {
-                    Ok(true) => drifted.push(format!("the way of the {route} is gone: {cause}")),
-                    Ok(false) => owed = Some(cause),
-                    Err(look) => owed = Some(look),
-                }
-            }
-        }
+        let (drifted, owed) = put_back(undo, &now, socket, permit);
         // Also one whose place could not be filled again: the fault ends, whatever is still owed.
         if let Some(ours) = &undo.instead {
             route::delete(socket, ours, permit).map_err(back)?;
@@ -195,6 +168,44 @@ impl Reversible for RouteChange {
     fn leans_on_others(_: &Undo) -> bool {
         true
     }
+}
+
+impl Undo {
+    /// The one that stands there instead of those that were captured.
+    fn is_ours(&self, route: &Route) -> bool {
+        let ours = self.instead.as_ref();
+        ours.is_some_and(|ours| route.is_the_asked(ours))
+    }
+}
+
+/// Puts every missing route back that can be: which drifted, and why one that did not is still owed.
+fn put_back(
+    undo: &Undo,
+    now: &[Route],
+    socket: &mut Socket,
+    permit: &Permit,
+) -> (Vec<String>, Option<netlink::Error>) {
+    let (mut drifted, mut owed) = (Vec::new(), None);
+    let mut ours = now.iter().find(|route| undo.is_ours(route));
+    for route in undo.routes.iter().filter(|route| !now.contains(route)) {
+        let mut others = now.iter().filter(|other| !undo.is_ours(other));
+        if let Some(other) = others.find(|other| other.same_slot(route)) {
+            drifted.push(format!("another {other} stands where one was captured"));
+            continue;
+        }
+        let put = match ours.take_if(|ours| ours.same_slot(route)) {
+            Some(_) => route::replace(socket, route, permit),
+            None => route::add(socket, route, permit),
+        };
+        if let Err(cause) = put {
+            match way_is_gone(route, &cause) {
+                Ok(true) => drifted.push(format!("the way of the {route} is gone: {cause}")),
+                Ok(false) => owed = Some(cause),
+                Err(look) => owed = Some(look),
+            }
+        }
+    }
+    (drifted, owed)
 }
 
 /// After the way back: nothing of ours, and every captured route unless it drifted.

@@ -68,6 +68,11 @@ pub fn is_gone(cause: &io::Error) -> bool {
         || cause.raw_os_error() == Some(nix::errno::Errno::ESRCH as i32)
 }
 
+/// A process that has ended, or that this user may not look at.
+pub fn is_hidden(cause: &io::Error) -> bool {
+    is_gone(cause) || cause.kind() == io::ErrorKind::PermissionDenied
+}
+
 /// The states of all threads of a process; none if it is gone.
 pub fn threads(pid: u32) -> io::Result<Vec<Stat>> {
     let folder = format!("/proc/{pid}/task");
@@ -160,29 +165,38 @@ pub fn all_threads() -> io::Result<Vec<(u32, u32)>> {
     Ok(all)
 }
 
-/// Its descriptors of namespaces; none of a process that has ended or may not be looked at. What one was
-/// opened by is no part of its link, so files are told apart by where they live: nsfs.
-pub fn open_namespaces(pid: u32) -> io::Result<Vec<PathBuf>> {
-    let nsfs = std::fs::metadata("/proc/thread-self/ns/net")?.dev();
-    let hidden =
-        |cause: &io::Error| is_gone(cause) || cause.kind() == io::ErrorKind::PermissionDenied;
+/// `/proc/PID/fd/N` of each of its descriptors; none of a process that has ended or may not be looked at.
+pub fn open_files(pid: u32) -> io::Result<Vec<PathBuf>> {
     let entries = match std::fs::read_dir(format!("/proc/{pid}/fd")) {
         Ok(entries) => entries,
-        Err(cause) if hidden(&cause) => return Ok(Vec::new()),
+        Err(cause) if is_hidden(&cause) => return Ok(Vec::new()),
         Err(cause) => return Err(cause),
     };
     let mut found = Vec::new();
     for entry in entries {
-        let path = match entry {
-            Ok(entry) => entry.path(),
-            Err(cause) if hidden(&cause) => return Ok(found),
+        match entry {
+            Ok(entry) => found.push(entry.path()),
+            Err(cause) if is_hidden(&cause) => break,
             Err(cause) => return Err(cause),
-        };
-        match device_of(&path) {
-            Ok(device) if device == nsfs => found.push(path),
-            Ok(_) => {}
-            Err(cause) if hidden(&cause) => {} // closed meanwhile
-            Err(cause) => return Err(cause),
+        }
+    }
+    Ok(found)
+}
+
+/// Those descriptors of all other processes that are namespaces. What one was opened by is no part of its
+/// link, so files are told apart by where they live: nsfs.
+pub fn open_namespaces() -> io::Result<Vec<PathBuf>> {
+    let nsfs = std::fs::metadata("/proc/thread-self/ns/net")?.dev();
+    let own = std::process::id();
+    let mut found = Vec::new();
+    for pid in pids()?.into_iter().filter(|pid| *pid != own) {
+        for path in open_files(pid)? {
+            match device_of(&path) {
+                Ok(device) if device == nsfs => found.push(path),
+                Ok(_) => {}
+                Err(cause) if is_hidden(&cause) => {} // closed meanwhile
+                Err(cause) => return Err(cause),
+            }
         }
     }
     Ok(found)

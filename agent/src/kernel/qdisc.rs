@@ -22,6 +22,7 @@ pub use options::{Filter, Options};
 const RTM_NEWQDISC: u16 = 36;
 const RTM_DELQDISC: u16 = 37;
 const RTM_GETQDISC: u16 = 38;
+const QDISCS: (&str, u16) = ("qdiscs", RTM_GETQDISC);
 const RTM_NEWTCLASS: u16 = 40;
 const RTM_NEWTFILTER: u16 = 44;
 
@@ -98,7 +99,7 @@ pub fn child(socket: &mut Socket, device: u32) -> Result<Option<Root>, Error> {
 
 /// What belongs to a root and would not come back by [`restore`], in words.
 pub fn beyond(socket: &mut Socket, root: &Root) -> Result<Vec<String>, Error> {
-    let found = dump(socket, |payload| {
+    let found = dump(socket, QDISCS, (0, 0), |payload| {
         if word(payload, 4)? != root.device {
             return None;
         }
@@ -120,27 +121,25 @@ pub fn beyond(socket: &mut Socket, root: &Root) -> Result<Vec<String>, Error> {
 }
 
 fn all(socket: &mut Socket, at: impl Fn(u32) -> bool) -> Result<Vec<Root>, Error> {
-    dump(socket, |payload| parse(payload, &at))
+    dump(socket, QDISCS, (0, 0), |payload| parse(payload, &at))
 }
 
-fn dump<T>(socket: &mut Socket, each: impl Fn(&[u8]) -> Option<T>) -> Result<Vec<T>, Error> {
-    let request = || {
-        let mut batch = Batch::default();
-        let nobody = header(0, 0, 0, 0);
-        batch.message_of("qdiscs", (RTM_GETQDISC, NLM_F_DUMP), &nobody, |_| {});
-        batch
-    };
-    dump_of(socket, request, each)
-}
-
-fn dump_of<T>(
+/// All that the kernel tells of one kind, whatever its order; device and parent are 0 where it shall
+/// tell of all.
+fn dump<T>(
     socket: &mut Socket,
-    request: impl Fn() -> Batch,
+    (label, kind): (&'static str, u16),
+    (device, parent): (u32, u32),
     each: impl Fn(&[u8]) -> Option<T>,
 ) -> Result<Vec<T>, Error> {
     let found = std::cell::RefCell::new(Vec::new());
     socket.dump_whole(
-        request,
+        || {
+            let mut batch = Batch::default();
+            let of = header(device, 0, parent, 0);
+            batch.message_of(label, (kind, NLM_F_DUMP), &of, |_| {});
+            batch
+        },
         |payload| {
             found.borrow_mut().extend(each(payload));
             Ok(())
@@ -148,6 +147,12 @@ fn dump_of<T>(
         || found.borrow_mut().clear(),
     )?;
     Ok(found.into_inner())
+}
+
+/// A string of an attribute, which ends with a zero.
+fn text(value: &[u8]) -> String {
+    let name = String::from_utf8_lossy(value);
+    name.trim_end_matches('\0').to_owned()
 }
 
 fn parse(payload: &[u8], at: impl Fn(u32) -> bool) -> Option<Root> {
@@ -162,13 +167,8 @@ fn parse(payload: &[u8], at: impl Fn(u32) -> bool) -> Option<Root> {
     };
     for (kind, value) in attributes(payload.get(HEADER..)?) {
         match kind {
-            TCA_KIND => {
-                let name = String::from_utf8_lossy(value);
-                root.kind = name.trim_end_matches('\0').to_owned();
-            }
-            TCA_OPTIONS => {
-                root.options = hex::encode(value);
-            }
+            TCA_KIND => root.kind = text(value),
+            TCA_OPTIONS => root.options = hex::encode(value),
             _ => {}
         }
     }

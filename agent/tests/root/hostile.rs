@@ -45,7 +45,12 @@ impl Small {
         ];
         let around = around.map(str::to_owned);
         let files = site.state.path();
-        let agent = AgentProcess::start_with(&site.node, &site.pki, &disk, files, PORT, &around);
+        let way = Way {
+            files,
+            around: &around,
+            ..Way::usual(&disk)
+        };
+        let agent = AgentProcess::start_as(&way, &site.node, &site.pki);
         let client = site.client();
         Echo::start(&site.peer, ECHO);
         let path = UdpPath::open(&site.node, PEER, ECHO);
@@ -177,7 +182,11 @@ fn what_a_read_only_disk_says_is_undone() {
 /// A second agent of the node, on another port.
 fn second(site: &Site, state: &Path) -> (AgentProcess, Client) {
     let port = PORT + 1;
-    let agent = AgentProcess::start_with(&site.node, &site.pki, state, state, port, &[]);
+    let way = Way {
+        port,
+        ..Way::usual(state)
+    };
+    let agent = AgentProcess::start_as(&way, &site.node, &site.pki);
     let tls = site.pki.client("conductor");
     (agent, Client::at_port(&site.operator, tls, NODE, port))
 }

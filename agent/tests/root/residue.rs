@@ -184,7 +184,11 @@ fn an_agent_that_comes_back_in_a_newer_version_has_ended_the_fault() {
     agent.crash();
     let folder = tempfile::tempdir().unwrap();
     let program = newer(folder.path());
-    let _agent = AgentProcess::start_program(&program, &site.node, &site.pki, site.state.path());
+    let way = Way {
+        program: &program,
+        ..Way::usual(site.state.path())
+    };
+    let _agent = AgentProcess::start_as(&way, &site.node, &site.pki);
     client.wait_until_up();
     let status = client.status().unwrap();
     assert_eq!(status.version, "9.9.9");

@@ -13,7 +13,7 @@ mod traffic;
 use std::process::Command;
 use std::sync::mpsc;
 
-pub use agent::{AgentProcess, Pki, Stopped, guardian_of};
+pub use agent::{AgentProcess, Pki, Stopped, Way, guardian_of};
 pub use client::{Client, PORT, boottime, cut, cut_of_the_conductor, others, plan, step, words};
 pub use deaths::{die, first_seed};
 pub use disk::{Changing, Host, text, until};

@@ -25,6 +25,9 @@ const QUIET_PATIENCE: Duration = Duration::from_secs(20);
 /// The drill's, as short as the agent's timers can still tell apart.
 const DURATION: Duration = Duration::from_millis(60);
 
+/// How often a point is tried at which the guardian ends the agent.
+const ATTEMPTS: usize = 3;
+
 /// How a guardian's journal calls an agent that it has killed itself.
 const HUNG: &str = "guardian: the agent hung";
 
@@ -72,8 +75,24 @@ impl Play {
         Tracee::start(&mut self.change(command, DURATION), children)
     }
 
-    /// Plays the drill, kills at the point, lets the cleaner work, and compares.
+    /// Plays the drill, kills at the point, lets the cleaner work, and compares. Traced on a busy machine an
+    /// agent may be so late that its guardian takes it for hung and ends it before the point: it is tried
+    /// again then, for whoever hangs each time does so by itself.
     pub fn meet(&mut self, point: &Point) -> Result<Meeting, String> {
+        for _ in 0..ATTEMPTS {
+            let (meeting, hung) = self.meet_once(point)?;
+            if !(hung && meeting.residue.is_empty()) {
+                return Ok(meeting);
+            }
+        }
+        let mut meeting = Meeting::default();
+        let words = format!("its guardian ended it as hung, {ATTEMPTS} times of {ATTEMPTS}");
+        meeting.residue.push(words);
+        Ok(meeting)
+    }
+
+    /// And whether its guardian has ended the agent before the point.
+    fn meet_once(&mut self, point: &Point) -> Result<(Meeting, bool), String> {
         let mut meeting = Meeting::default();
         match point.cleaner {
             Cleaner::Guardian | Cleaner::Restart | Cleaner::Revert => {
@@ -88,8 +107,9 @@ impl Play {
             _ => {}
         }
         self.until_alone(&mut meeting);
+        let hung = self.ended_as_hung(&meeting);
         self.compare(&mut meeting)?;
-        Ok(meeting)
+        Ok((meeting, hung))
     }
 
     fn clean(&self, meeting: &mut Meeting, cleaner: fn(&Programs) -> Result<(), String>) {
@@ -101,8 +121,7 @@ impl Play {
         let stop = Some((point.call, point.when));
         let met = agent.run(stop, &mut self.ended, &mut |_, _| {})?;
         if let Met::Ended(status) = met {
-            // Traced on a busy machine it may be so late that its guardian takes it for hung.
-            if !self.journals.tell(HUNG) {
+            if !self.ended_as_hung(meeting) {
                 meeting.residue.extend(failure("the agent", status));
             }
             return Ok(());
@@ -131,6 +150,10 @@ impl Play {
                 }
             }
         }
+    }
+
+    fn ended_as_hung(&self, meeting: &Meeting) -> bool {
+        meeting.call.is_none() && self.journals.tell(HUNG)
     }
 
     /// The agent stands still while its guardian dies.

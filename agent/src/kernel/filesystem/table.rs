@@ -104,8 +104,7 @@ pub fn elsewhere(is_it: impl Fn(&Line) -> bool) -> io::Result<Option<u32>> {
 
 fn cannot_show(cause: &io::Error) -> bool {
     // A zombie has no mounts: EINVAL.
-    use io::ErrorKind::{InvalidInput, PermissionDenied};
-    procfs::is_gone(cause) || matches!(cause.kind(), InvalidInput | PermissionDenied)
+    procfs::is_hidden(cause) || cause.kind() == io::ErrorKind::InvalidInput
 }
 
 /// A device number as mountinfo writes it; of a file system in memory, which has one for all of it.

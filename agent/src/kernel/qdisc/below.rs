@@ -5,8 +5,8 @@
 
 use super::options::Filter;
 use super::{
-    Batch, CHILD, CLASS, Error, HEADER, NLM_F_DUMP, OURS, Options, Permit, Root, Socket, TCA_KIND,
-    TCA_OPTIONS, all, attributes, dump_of, header, word,
+    CHILD, CLASS, Error, HEADER, OURS, Options, Permit, Root, Socket, TCA_KIND, TCA_OPTIONS, all,
+    attributes, dump, header, text, word,
 };
 
 const RTM_GETTCLASS: u16 = 42;
@@ -97,28 +97,25 @@ fn is(seen: &Seen, filter: &Filter) -> bool {
 
 /// Handles and options of the classes at our root.
 fn classes(socket: &mut Socket, device: u32) -> Result<Vec<(u32, Vec<u8>)>, Error> {
-    dump_of(
-        socket,
-        || request("classes", RTM_GETTCLASS, device, 0),
-        |payload| {
-            let handle = word(payload, 8)?;
-            let ours = word(payload, 4)? == device && handle >> 16 == OURS >> 16;
-            let mut all = attributes(payload.get(HEADER..)?);
-            let options = all.find(|(kind, _)| *kind == TCA_OPTIONS);
-            ours.then(|| {
-                (
-                    handle,
-                    options.map_or(Vec::new(), |(_, value)| value.to_vec()),
-                )
-            })
-        },
-    )
+    dump(socket, ("classes", RTM_GETTCLASS), (device, 0), |payload| {
+        let handle = word(payload, 8)?;
+        let ours = word(payload, 4)? == device && handle >> 16 == OURS >> 16;
+        let mut all = attributes(payload.get(HEADER..)?);
+        let options = all.find(|(kind, _)| *kind == TCA_OPTIONS);
+        ours.then(|| {
+            (
+                handle,
+                options.map_or(Vec::new(), |(_, value)| value.to_vec()),
+            )
+        })
+    })
 }
 
 fn seen(socket: &mut Socket, device: u32) -> Result<Vec<Seen>, Error> {
-    dump_of(
+    dump(
         socket,
-        || request("filters", RTM_GETTFILTER, device, OURS),
+        ("filters", RTM_GETTFILTER),
+        (device, OURS),
         |payload| {
             let mut found = Seen {
                 kind: String::new(),
@@ -128,10 +125,7 @@ fn seen(socket: &mut Socket, device: u32) -> Result<Vec<Seen>, Error> {
             };
             for (kind, value) in attributes(payload.get(HEADER..)?) {
                 match kind {
-                    TCA_KIND => {
-                        let name = String::from_utf8_lossy(value);
-                        found.kind = name.trim_end_matches('\0').to_owned();
-                    }
+                    TCA_KIND => found.kind = text(value),
                     TCA_OPTIONS => found.rule = Filter::is_rule(value).then(|| value.to_vec()),
                     _ => {}
                 }
@@ -139,11 +133,4 @@ fn seen(socket: &mut Socket, device: u32) -> Result<Vec<Seen>, Error> {
             Some(found)
         },
     )
-}
-
-fn request(label: &'static str, kind: u16, device: u32, parent: u32) -> Batch {
-    let mut batch = Batch::default();
-    let of = header(device, 0, parent, 0);
-    batch.message_of(label, (kind, NLM_F_DUMP), &of, |_| {});
-    batch
 }

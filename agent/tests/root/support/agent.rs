@@ -67,6 +67,30 @@ impl Pki {
     }
 }
 
+/// How an agent is started.
+pub struct Way<'a> {
+    /// The program, of this build or of another one.
+    pub program: &'a Path,
+    pub state: &'a Path,
+    /// Where certificates and policy are.
+    pub files: &'a Path,
+    pub port: u16,
+    /// A program that executes its arguments, and its own arguments.
+    pub around: &'a [String],
+}
+
+impl<'a> Way<'a> {
+    pub fn usual(state: &'a Path) -> Self {
+        Self {
+            program: Path::new(env!("CARGO_BIN_EXE_cellwall-agent")),
+            state,
+            files: state,
+            port: PORT,
+            around: &[],
+        }
+    }
+}
+
 /// A running cellwall-agent of cell `a`, node `n1`; killed when the test ends.
 pub struct AgentProcess {
     pub child: Child,
@@ -75,43 +99,17 @@ pub struct AgentProcess {
 
 impl AgentProcess {
     pub fn start(node: &Namespace, pki: &Pki, state: &Path) -> Self {
-        Self::start_with(node, pki, state, state, PORT, &[])
+        Self::start_as(&Way::usual(state), node, pki)
     }
 
-    /// Another build of it.
-    pub fn start_program(program: &Path, node: &Namespace, pki: &Pki, state: &Path) -> Self {
-        Self::spawn(program, node, pki, state, state, PORT, &[])
-    }
-
-    /// With its files in `files`, and `around` it: a program that executes its arguments.
-    pub fn start_with(
-        node: &Namespace,
-        pki: &Pki,
-        state: &Path,
-        files: &Path,
-        port: u16,
-        around: &[String],
-    ) -> Self {
-        let program = Path::new(env!("CARGO_BIN_EXE_cellwall-agent"));
-        Self::spawn(program, node, pki, state, files, port, around)
-    }
-
-    fn spawn(
-        program: &Path,
-        node: &Namespace,
-        pki: &Pki,
-        state: &Path,
-        files: &Path,
-        port: u16,
-        around: &[String],
-    ) -> Self {
+    pub fn start_as(way: &Way<'_>, node: &Namespace, pki: &Pki) -> Self {
         let (certificate, key) = pki.issue("a-n1", &wire::agent_tls_name("a", "n1"));
         let file = |name: &str, text: &str| {
-            let path = files.join(name);
+            let path = way.files.join(name);
             std::fs::write(&path, text).unwrap();
             path
         };
-        let policy = files.join("policy.yaml");
+        let policy = way.files.join("policy.yaml");
         if !policy.exists() {
             file(
                 "policy.yaml",
@@ -122,13 +120,13 @@ impl AgentProcess {
         // It dies with the namespace's thread, so also with a test program that is killed.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]);
-        command.args(around);
-        command.arg(program);
+        command.args(way.around);
+        command.arg(way.program);
         command.args(["run", "--cell", "a", "--node", "n1", "--listen"]);
-        command.arg(format!("[::]:{port}"));
+        command.arg(format!("[::]:{}", way.port));
         command
             .arg("--state-dir")
-            .arg(state)
+            .arg(way.state)
             .arg("--policy")
             .arg(policy);
         command.arg("--ca").arg(file("ca.pem", &pki.ca));
@@ -139,7 +137,7 @@ impl AgentProcess {
         let child = node.run(move || command.spawn().unwrap());
         Self {
             child,
-            state: state.to_owned(),
+            state: way.state.to_owned(),
         }
     }
 
