@@ -24,6 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         probes: Default::default(),
         entrypoints: Default::default(),
         references: Vec::new(),
+        vantages: Vec::new(),
     };
     for number in 0..CELLS {
         let cell = Cell {

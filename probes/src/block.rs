@@ -73,6 +73,7 @@ impl OpenBlock {
     pub fn close(self, head: Head<'_>, limits: Limits, stalls: &Stalls, now: Instant) -> Closed {
         let mut block = Block {
             stream: head.stream.to_owned(),
+            vantage: None,
             start_ms: head.start_ms,
             scheduled: u32::try_from(self.slots.len()).unwrap_or(u32::MAX),
             valid: 0,
@@ -109,6 +110,7 @@ impl OpenBlock {
                 let at = slot.intended.saturating_duration_since(head.origin);
                 samples.push(BadSample {
                     stream: head.stream.to_owned(),
+                    vantage: None,
                     at_ms: u64::try_from(at.as_millis()).unwrap_or(u64::MAX),
                     what: what.chars().take(SAMPLE_TEXT).collect(),
                 });

@@ -6,6 +6,7 @@ mod requests;
 mod scenario;
 #[cfg(test)]
 mod tests;
+mod vantages;
 
 use std::collections::BTreeMap;
 

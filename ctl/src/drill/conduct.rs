@@ -54,6 +54,7 @@ impl Conduct {
                 .collect(),
             plan: prepared.plan.clone(),
             streams: prepared.streams.clone(),
+            vantages: Vec::new(),
             judgement: prepared.judgement(worst_skew_ms(agents)),
         })))?;
         let origin = Instant::now();

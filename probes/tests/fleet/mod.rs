@@ -151,6 +151,7 @@ pub fn fleet() -> Fleet {
         probes: BTreeMap::new(),
         entrypoints: BTreeMap::new(),
         references: Vec::new(),
+        vantages: Vec::new(),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::fleet::{
 };
 use crate::input::InputError;
 use crate::places::Places;
-use crate::read::{Named, fleet_checks, requests};
+use crate::read::{Named, fleet_checks, requests, vantages};
 use crate::values::{Name, Percentage, Rate, Resolver, Text};
 
 /// Port of an agent that does not say another.
@@ -42,6 +42,9 @@ pub(crate) struct FleetSpec {
     /// Hosts outside every cell and cloud; they judge the prober.
     #[serde(default)]
     references: Vec<Text<SocketAddr>>,
+    /// Nodes from which the cells are looked at as well, as users beside them would.
+    #[serde(default)]
+    vantages: Vec<vantages::VantageSpec>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -192,8 +195,10 @@ pub(super) fn check(name: String, spec: FleetSpec, places: &Places) -> Result<Fl
         probes: BTreeMap::new(),
         entrypoints: BTreeMap::new(),
         references: plain(spec.references),
+        vantages: Vec::new(),
     };
     fleet_checks::layout(&fleet, places)?;
+    fleet.vantages = vantages::check(&fleet, spec.vantages, places)?;
     for (Text(Name(name)), probe) in spec.probes {
         let path = format!("spec.probes.{name}");
         let probe = self::probe(probe, &path, places)?;

@@ -111,6 +111,7 @@ pub fn header() -> Header {
         agents: BTreeMap::new(),
         plan: plan(),
         streams: streams(),
+        vantages: Vec::new(),
         judgement: Judgement {
             alpha: 0.01,
             margin: 0.02,
@@ -139,6 +140,7 @@ pub fn sound(stream: &str, second: i64) -> u32 {
 pub fn block(stream: &str, second: u64, bad: u32) -> Block {
     Block {
         stream: stream.into(),
+        vantage: None,
         start_ms: second * 1000,
         scheduled: RATE,
         valid: RATE,

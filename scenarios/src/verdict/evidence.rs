@@ -1,8 +1,9 @@
 //! A history sorted for judging: marks, blocks by stream and time, and what is wrong with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::interval::Sample;
+use super::roll::{Observer, Roll};
 use crate::history::{
     AgentEvent, Alarm, Block, HISTORY_FORMAT, Header, Interrupted, Judgement, Ledger, Phase,
     Record, Residue, Role, Stream,
@@ -10,6 +11,9 @@ use crate::history::{
 
 /// A drill of more blocks than this is not believed (11 days of seconds).
 const MAX_BLOCKS: u64 = 1_000_000;
+
+/// The blocks of one stream by their start.
+pub(super) type Series<'a> = BTreeMap<u64, &'a Block>;
 
 /// Everything that the verdict is made from.
 pub(super) struct Evidence<'a> {
@@ -19,7 +23,15 @@ pub(super) struct Evidence<'a> {
     pub fire: Option<u64>,
     pub reverted: Option<u64>,
     pub ended: Option<u64>,
-    pub blocks: BTreeMap<&'a str, BTreeMap<u64, &'a Block>>,
+    /// What is judged: the conductor's blocks, or, where others look too, those that speak for all.
+    pub blocks: BTreeMap<&'a str, Series<'a>>,
+    pub roll: Roll,
+    /// Vantages without a vote.
+    pub left_out: BTreeSet<String>,
+    /// As the conductor saw it, where it is not the only one who looks.
+    own: BTreeMap<&'a str, Series<'a>>,
+    /// As each vantage saw it.
+    seen: BTreeMap<&'a str, BTreeMap<&'a str, Series<'a>>>,
     pub alarms: Vec<&'a Alarm>,
     pub ledgers: Vec<&'a Ledger>,
     pub residues: Vec<&'a Residue>,
@@ -86,6 +98,10 @@ impl<'a> Evidence<'a> {
                 .iter()
                 .map(|s| (s.name.as_str(), BTreeMap::new()))
                 .collect(),
+            roll: Roll::of(header),
+            left_out: BTreeSet::new(),
+            own: BTreeMap::new(),
+            seen: BTreeMap::new(),
             alarms: Vec::new(),
             ledgers: Vec::new(),
             residues: Vec::new(),
@@ -98,10 +114,12 @@ impl<'a> Evidence<'a> {
                 .damage
                 .push("two streams of the header have the same name".into());
         }
+        evidence.call_the_roll();
         for record in &records[1..] {
             evidence.take(record);
         }
         evidence.check_marks();
+        evidence.leave_out(BTreeSet::new());
         let last = evidence.last_block_end().max(evidence.ended.unwrap_or(0));
         if last / header.judgement.block_ms > MAX_BLOCKS {
             return Err(format!(
@@ -141,7 +159,10 @@ impl<'a> Evidence<'a> {
     }
 
     fn take_block(&mut self, block: &'a Block) {
-        let name = block.stream.as_str();
+        let name = match &block.vantage {
+            Some(vantage) => &format!("{} as seen from {vantage}", block.stream),
+            None => block.stream.as_str(),
+        };
         let at = block.start_ms;
         if !at.is_multiple_of(self.header.judgement.block_ms) {
             self.damage.push(format!(
@@ -152,7 +173,14 @@ impl<'a> Evidence<'a> {
                 "{name}: the block at {at} ms has impossible counts"
             ));
         } else {
-            match self.blocks.get_mut(name) {
+            let seen = match block.vantage.as_deref() {
+                None => self.blocks.get_mut(block.stream.as_str()),
+                Some(vantage) => self
+                    .seen
+                    .get_mut(vantage)
+                    .and_then(|streams| streams.get_mut(block.stream.as_str())),
+            };
+            match seen {
                 None => self
                     .damage
                     .push(format!("{name}: blocks of a stream not in the header")),
@@ -164,6 +192,92 @@ impl<'a> Evidence<'a> {
                 }
             }
         }
+    }
+
+    /// A place for what each vantage saw.
+    fn call_the_roll(&mut self) {
+        for vantage in &self.header.vantages {
+            let name = vantage.name.as_str();
+            let streams = vantage.streams.iter().map(String::as_str);
+            let may_ask = |stream: &Stream| matches!(stream.role, Role::Other | Role::Control);
+            for asked in streams.clone() {
+                if !self.stream(asked).is_some_and(may_ask) {
+                    let words = format!("vantage {name} asks {asked}, which is no stream for it");
+                    self.damage.push(words);
+                }
+            }
+            let places = streams.map(|stream| (stream, Series::new())).collect();
+            if self.seen.insert(name, places).is_some() {
+                self.damage
+                    .push(format!("two vantages of the header are called {name}"));
+            }
+        }
+    }
+
+    /// Makes the judged blocks anew, without the votes of these vantages.
+    pub fn leave_out(&mut self, left_out: BTreeSet<String>) {
+        let covered: Vec<&'a Stream> = self
+            .header
+            .streams
+            .iter()
+            .filter(|stream| self.roll.covers(&stream.name))
+            .collect();
+        if covered.is_empty() {
+            return; // the conductor alone looks
+        }
+        self.left_out = left_out;
+        for stream in &covered {
+            let name = stream.name.as_str();
+            if !self.own.contains_key(name) {
+                let own = self.blocks.remove(name).unwrap_or_default();
+                self.own.insert(name, own);
+            }
+        }
+        let mut judged: BTreeMap<&'a str, Series<'a>> = BTreeMap::new();
+        let starts = self.seen.values().flat_map(BTreeMap::values);
+        let starts = starts.chain(self.own.values());
+        let starts: BTreeSet<u64> = starts.flat_map(|series| series.keys().copied()).collect();
+        let block_ms = self.block_ms();
+        for start in starts {
+            let find = |by: Observer<'_>, stream: &str| {
+                self.series(by, stream)
+                    .and_then(|series| series.get(&start).copied())
+            };
+            let voters = self.roll.voters(block_ms, &self.left_out, &find);
+            for stream in &covered {
+                if let Some(block) = self.roll.voice(stream, block_ms, &voters, &find) {
+                    let series = judged.entry(stream.name.as_str()).or_default();
+                    series.insert(start, block);
+                }
+            }
+        }
+        for stream in covered {
+            let name = stream.name.as_str();
+            let judged = judged.remove(name).unwrap_or_default();
+            self.blocks.insert(name, judged);
+        }
+    }
+
+    /// A stream as one of those who look saw it; the conductor's own for streams that only it asks.
+    pub fn series(&self, by: Observer<'_>, stream: &str) -> Option<&Series<'a>> {
+        match by {
+            None => self.own.get(stream).or_else(|| self.blocks.get(stream)),
+            Some(vantage) => self.seen.get(vantage)?.get(stream),
+        }
+    }
+
+    /// Every block that starts in `span`, whoever looked.
+    pub fn all_blocks(&self, span: std::ops::Range<u64>) -> impl Iterator<Item = (u64, &'a Block)> {
+        let alone = self.blocks.iter();
+        let alone = alone.filter(|(stream, _)| !self.roll.covers(stream));
+        let seen = self.seen.values().flat_map(BTreeMap::values);
+        let seen = seen.chain(self.own.values());
+        let series = alone.map(|(_, series)| series).chain(seen);
+        series.flat_map(move |series| series.range(span.clone()).map(|(at, block)| (*at, *block)))
+    }
+
+    pub fn stream(&self, name: &str) -> Option<&'a Stream> {
+        self.header.streams.iter().find(|s| s.name == name)
     }
 
     fn check_marks(&mut self) {
@@ -225,26 +339,45 @@ impl<'a> Evidence<'a> {
 
     /// The baseline of a stream: up to fire, or up to its last block before there is a mark.
     pub fn baseline(&self, stream: &Stream) -> Tally {
+        let blocks = self.blocks.get(stream.name.as_str());
+        self.baseline_of(blocks, stream, 0)
+    }
+
+    /// The baseline of a stream as one of those who look saw it. Of a vantage it ends a block before
+    /// fire, because by the vantage's clock that block may hold the first of the fault.
+    pub fn baseline_seen(&self, by: Observer<'_>, stream: &Stream) -> Tally {
+        let early_ms = by.map_or(0, |_| self.block_ms());
+        self.baseline_of(self.series(by, &stream.name), stream, early_ms)
+    }
+
+    /// Blocks of the shortest baseline of a stream among those who look.
+    pub fn shortest_baseline(&self, stream: &Stream) -> u64 {
+        let expected = self.baseline(stream).expected;
+        expected.saturating_sub(u64::from(self.roll.covers(&stream.name)))
+    }
+
+    fn baseline_of(&self, blocks: Option<&Series<'a>>, stream: &Stream, early_ms: u64) -> Tally {
         let Some(from) = self.baseline_from(stream) else {
             return Tally::default();
         };
-        let last = self
-            .blocks
-            .get(stream.name.as_str())
-            .and_then(|b| b.keys().next_back());
+        let last = blocks.and_then(|b| b.keys().next_back());
         let to = self
             .fire
+            .map(|fire| fire.saturating_sub(early_ms))
             .or_else(|| last.map(|start| start.saturating_add(self.block_ms())));
-        self.tally(
-            stream,
-            Span {
-                from,
-                to: to.unwrap_or(from),
-            },
-        )
+        let to = to.unwrap_or(from);
+        self.tally_of(blocks, stream, Span { from, to })
     }
 
     pub fn tally(&self, stream: &Stream, span: Span) -> Tally {
+        self.tally_of(self.blocks.get(stream.name.as_str()), stream, span)
+    }
+
+    pub fn tally_seen(&self, by: Observer<'_>, stream: &Stream, span: Span) -> Tally {
+        self.tally_of(self.series(by, &stream.name), stream, span)
+    }
+
+    fn tally_of(&self, blocks: Option<&Series<'a>>, stream: &Stream, span: Span) -> Tally {
         let block_ms = self.block_ms();
         let (from, to) = (span.from.div_ceil(block_ms), span.to.div_ceil(block_ms));
         let mut tally = Tally {
@@ -252,7 +385,7 @@ impl<'a> Evidence<'a> {
             ..Tally::default()
         };
         tally.missing = tally.expected;
-        let Some(blocks) = self.blocks.get(stream.name.as_str()) else {
+        let Some(blocks) = blocks else {
             return tally;
         };
         if span.from >= span.to {

@@ -18,13 +18,13 @@ use super::frame::Frame;
 use super::replay::Replay;
 use super::{
     CellPlane, Class, Outcome, Row, Verdict, Window, agents, control, entrypoint, integrity,
-    others, planes, target,
+    others, planes, target, vantages,
 };
 use crate::history::{AlarmCause, Record, Role, Stream};
 
 /// Judges a whole history; total, whatever the records are.
 pub fn judge(records: &[Record]) -> Verdict {
-    let evidence = match Evidence::read(records) {
+    let mut evidence = match Evidence::read(records) {
         Ok(evidence) => evidence,
         Err(why) => return unreadable(records, why),
     };
@@ -44,13 +44,9 @@ pub fn judge(records: &[Record]) -> Verdict {
             None
         }
     };
-    let frame = Frame {
-        evidence: &evidence,
-        fire,
-        fault_end: evidence.planned_end(fire),
-        end: evidence.end(),
-        stop: first_stop(&evidence, replay.as_ref()),
-    };
+    let untrusted = vantages::untrusted(&frame(&evidence, fire, replay.as_ref()), &mut findings);
+    evidence.leave_out(untrusted);
+    let frame = frame(&evidence, fire, replay.as_ref());
     let (control_rows, sound) = control::rows(&frame, replay.as_ref(), &mut findings);
     check_alarms(&frame, replay.as_ref(), &mut findings);
     integrity::check_wholeness(&evidence, fire, &mut findings);
@@ -62,6 +58,7 @@ pub fn judge(records: &[Record]) -> Verdict {
     integrity::check_ledgers(&evidence, &mut findings);
     let mut rows = target::rows(&frame, sound && replay.is_some(), &mut findings);
     let other_rows = others::rows(&frame, replay.as_ref(), sound);
+    vantages::report(&evidence, &other_rows, &mut findings);
     others::report(&frame, &other_rows, replay.as_ref(), &mut findings);
     rows.extend(other_rows);
     rows.extend(entrypoint::rows(&frame));
@@ -79,6 +76,16 @@ pub fn judge(records: &[Record]) -> Verdict {
     Verdict {
         planes,
         ..findings.into_verdict(rows, on_pass)
+    }
+}
+
+fn frame<'a>(evidence: &'a Evidence<'a>, fire: u64, replay: Option<&Replay>) -> Frame<'a> {
+    Frame {
+        evidence,
+        fire,
+        fault_end: evidence.planned_end(fire),
+        end: evidence.end(),
+        stop: first_stop(evidence, replay),
     }
 }
 
@@ -224,6 +231,7 @@ fn pass_reasons(evidence: &Evidence<'_>, rows: &[Row], planes: &[CellPlane]) -> 
             sum(|l| l.lost)
         ));
     }
+    reasons.extend(vantages::on_pass(evidence));
     reasons.push(format!(
         "no residue on {} nodes",
         evidence.header.plan.nodes().len()

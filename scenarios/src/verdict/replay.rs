@@ -15,10 +15,8 @@ impl Replay {
     pub fn run(evidence: &Evidence<'_>, fire: u64) -> Result<Replay, NotReady> {
         let mut watch = Watch::from_evidence(evidence)?;
         let mut by_start: BTreeMap<u64, Vec<&Block>> = BTreeMap::new();
-        for blocks in evidence.blocks.values() {
-            for (start, block) in blocks.range(fire..evidence.end().max(fire)) {
-                by_start.entry(*start).or_default().push(block);
-            }
+        for (start, block) in evidence.all_blocks(fire..evidence.end().max(fire)) {
+            by_start.entry(start).or_default().push(block);
         }
         let mut alarms = Vec::new();
         for (start, blocks) in by_start {

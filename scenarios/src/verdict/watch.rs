@@ -5,10 +5,13 @@
 //! what the final verdict replays. Then give it every second since fire once, in order, when all
 //! streams have closed their block; a stream without a block in that second counts as blind.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::bet::{Bet, P0_MAX};
 use super::evidence::{
     Evidence, Tally, block_is_half_bad, expected_per_block, is_attributed, is_blind,
 };
+use super::roll::{Observer, Roll};
 use crate::history::{Alarm, AlarmCause, Block, Record, Role, Stream};
 
 /// A cell whose baseline may be worse than this is ill already.
@@ -52,6 +55,10 @@ pub enum NotReady {
     },
     #[error("the prober itself: {0}")]
     BadControl(Box<NotReady>),
+    #[error(
+        "as vantage {vantage} sees it: {why}; mend that, or take it out of the fleet's vantages"
+    )]
+    Vantage { vantage: String, why: Box<NotReady> },
 }
 
 /// State of the online abort of one drill.
@@ -61,6 +68,11 @@ pub struct Watch {
     fire: Option<u64>,
     next_ms: Option<u64>,
     streams: Vec<Watched>,
+    roll: Roll,
+    /// The controls of the vantages, by the name of each.
+    vantage_controls: Vec<(String, Watched)>,
+    /// Vantages whose controls have alarmed: they have no vote any more.
+    left_out: BTreeSet<String>,
     /// Once the prober is not to be trusted, nothing that it says about a cell counts.
     prober_unsound: bool,
 }
@@ -96,6 +108,7 @@ impl Watch {
         let judgement = &evidence.header.judgement;
         let (alpha, margin) = (judgement.alpha, judgement.margin);
         let planned = judgement.planned_blocks;
+        let vantage_controls = vantage_gates(evidence)?;
         let mut streams = Vec::new();
         for stream in evidence.with_role(Role::Control) {
             let base = gate(evidence, stream).map_err(|e| NotReady::BadControl(Box::new(e)))?;
@@ -118,6 +131,9 @@ impl Watch {
             fire: evidence.fire,
             next_ms: evidence.fire,
             streams,
+            roll: evidence.roll.clone(),
+            vantage_controls,
+            left_out: BTreeSet::new(),
             prober_unsound: false,
         })
     }
@@ -141,12 +157,22 @@ impl Watch {
             .next_ms
             .map_or(0, |next| (start_ms - next) / self.block_ms);
         self.next_ms = Some(start_ms.saturating_add(self.block_ms));
-        let blocks: Vec<&Block> = blocks
+        let blocks: BTreeMap<(Observer<'_>, &str), &Block> = blocks
             .into_iter()
             .filter(|b| b.start_ms == start_ms)
+            .map(|b| ((b.vantage.as_deref(), b.stream.as_str()), b))
             .collect();
-        let find = |name: &str| blocks.iter().find(|b| b.stream == name).copied();
+        let seen = |by: Observer<'_>, name: &str| blocks.get(&(by, name)).copied();
+        let find = |name: &str| seen(None, name);
         let at_ms = start_ms.saturating_add(self.block_ms);
+        for (vantage, control) in &mut self.vantage_controls {
+            let block = seen(Some(vantage), &control.stream.name);
+            control.look(block, skipped, false, self.block_ms);
+            if control.alarms(at_ms).is_some() {
+                self.left_out.insert(vantage.clone());
+            }
+        }
+        let voters = self.roll.voters(self.block_ms, &self.left_out, &seen);
         let (mut prober, mut cells) = (Vec::new(), Vec::new());
         for watched in &mut self.streams {
             let dns_is_bad = watched
@@ -154,7 +180,9 @@ impl Watch {
                 .as_deref()
                 .and_then(find)
                 .is_some_and(block_is_half_bad);
-            let block = find(&watched.stream.name);
+            let block = self
+                .roll
+                .voice(&watched.stream, self.block_ms, &voters, &seen);
             let control = watched.stream.role == Role::Control;
             let list = if control { &mut prober } else { &mut cells };
             watched.look(block, skipped, dns_is_bad, self.block_ms);
@@ -251,15 +279,48 @@ fn has_target(evidence: &Evidence<'_>) -> Result<(), NotReady> {
     Ok(())
 }
 
+/// Every vantage sees what it asks as well before the fault, and its own controls can be watched.
+fn vantage_gates(evidence: &Evidence<'_>) -> Result<Vec<(String, Watched)>, NotReady> {
+    let judgement = &evidence.header.judgement;
+    let (alpha, margin) = (judgement.alpha, judgement.margin);
+    let mut controls = Vec::new();
+    for member in &evidence.roll.members {
+        let refuse = |why: NotReady| NotReady::Vantage {
+            vantage: member.name.clone(),
+            why: Box::new(why),
+        };
+        if member.controls.is_empty() {
+            return Err(refuse(NotReady::NoControl));
+        }
+        let gate = |stream: &Stream| {
+            let base = evidence.baseline_seen(Some(&member.name), stream);
+            fit(evidence, stream, base).map_err(refuse)
+        };
+        for control in &member.controls {
+            let base = gate(control)?;
+            let bet = Bet::on_control(base.sample(), alpha, margin, judgement.planned_blocks);
+            let watched = Watched::new(control, bet, judgement.block_ms);
+            controls.push((member.name.clone(), watched));
+        }
+        for stream in &member.streams {
+            gate(stream)?;
+        }
+    }
+    Ok(controls)
+}
+
 /// The baseline of one stream, if it is fit to compare with.
 fn gate(evidence: &Evidence<'_>, stream: &Stream) -> Result<Tally, NotReady> {
+    fit(evidence, stream, evidence.baseline(stream))
+}
+
+fn fit(evidence: &Evidence<'_>, stream: &Stream, base: Tally) -> Result<Tally, NotReady> {
     let name = || stream.name.clone();
     let attributed = is_attributed(stream);
     let expected = expected_per_block(stream, evidence.block_ms());
     if expected < 1.0 && !(attributed && expected > 0.0) {
         return Err(NotReady::TooSparse { stream: name() });
     }
-    let base = evidence.baseline(stream);
     if base.valid == 0 {
         return Err(NotReady::NoBaseline { stream: name() });
     }
