@@ -21,3 +21,4 @@ pub mod rehearsal;
 pub mod revert;
 pub mod serve;
 pub mod service;
+pub mod vantage;

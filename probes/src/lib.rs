@@ -21,6 +21,7 @@ mod schedule;
 mod stalls;
 mod streams;
 mod target;
+pub mod vantage;
 
 pub use block::Threshold;
 pub use kinds::ProbeError;

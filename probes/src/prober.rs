@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use scenarios::fleet::Fleet;
 use scenarios::history::{BadSample, Block, Ledger, Stream};
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -37,7 +38,7 @@ pub enum ProbeOut {
 }
 
 /// An acknowledged write.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Write {
     pub cell: String,
     pub probe: String,
@@ -194,11 +195,14 @@ impl Prober {
 
     /// All acknowledged writes so far; after [`Prober::stop`] there come no more.
     pub fn acknowledged(&self) -> Vec<Write> {
-        self.shared
-            .writes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.acknowledged_since(0)
+    }
+
+    /// The same without the first `known` of them.
+    pub fn acknowledged_since(&self, known: usize) -> Vec<Write> {
+        let writes = self.shared.writes.lock();
+        let writes = writes.unwrap_or_else(PoisonError::into_inner);
+        writes.get(known..).unwrap_or_default().to_vec()
     }
 
     /// Sends no more probes, closes the seconds that are whole, and waits for the probes under way

@@ -169,6 +169,7 @@ fn only_the_kernel_module_alters_the_machine() {
         "tests/src",
         "tests/crash/src",
         "lab/shop/src",
+        "vantage/src",
     ] {
         assert_none(
             "unsafe",
@@ -224,6 +225,7 @@ fn every_file_opens_with_a_sentence_and_stays_short() {
         "ctl/src",
         "lab/src",
         "lab/shop/src",
+        "vantage/src",
         "tests",
         "scenarios/tests",
         "probes/tests",

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use probes::{ProbeOut, Prober};
+use probes::Prober;
 use scenarios::history::{AgentEvent, Block, Interrupted, Phase, PhaseMark, Record};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -12,16 +12,19 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::drill::prepare::millis;
 use crate::drill::pulse::Pulse;
+use crate::drill::vantages::{Merged, Seconds};
 use crate::failure::Failure;
 use crate::output::Story;
 use crate::recorder::Recorder;
 
 /// The next thing that happened.
 pub enum Happening {
-    /// All blocks of one second, complete.
+    /// All blocks of one second, complete; those of vantages say so.
     Second(Vec<Block>),
     /// An agent changed its state.
     Agent(AgentEvent),
+    /// Which vantage, and why; the blocks that it does not bring say the same in the history.
+    VantageLost(String),
     /// Someone wants the drill to end.
     Interrupt(String),
     /// The asked-for time has come.
@@ -32,8 +35,8 @@ pub struct Scene {
     pub story: Story,
     pub prober: Prober,
     pub pulse: Pulse,
+    pub seconds: Seconds,
     recorder: Recorder,
-    seconds: mpsc::Receiver<ProbeOut>,
     agents: mpsc::Receiver<AgentEvent>,
     signals: Signals,
 }
@@ -43,7 +46,7 @@ impl Scene {
         origin: Instant,
         recorder: Recorder,
         prober: Prober,
-        seconds: mpsc::Receiver<ProbeOut>,
+        seconds: Seconds,
         agents: mpsc::Receiver<AgentEvent>,
         signals: Signals,
     ) -> Self {
@@ -51,8 +54,8 @@ impl Scene {
             story: Story { origin },
             prober,
             pulse: Pulse::new(origin),
-            recorder,
             seconds,
+            recorder,
             agents,
             signals,
         }
@@ -73,15 +76,20 @@ impl Scene {
                 self.record(Record::Agent(event.clone()))?;
                 Ok(Happening::Agent(event))
             }
-            Some(ProbeOut::Second { blocks, samples, .. }) = self.seconds.recv() => {
-                for block in &blocks {
-                    self.record(Record::Block(block.clone()))?;
+            Some(merged) = self.seconds.next() => match merged {
+                Merged::Second(second) => {
+                    for block in &second.blocks {
+                        self.record(Record::Block(block.clone()))?;
+                    }
+                    for sample in second.samples {
+                        self.record(Record::Sample(sample))?;
+                    }
+                    Ok(Happening::Second(second.blocks))
                 }
-                for sample in samples {
-                    self.record(Record::Sample(sample))?;
-                }
-                Ok(Happening::Second(blocks))
-            }
+                Merged::Lost(vantage, why) => Ok(Happening::VantageLost(format!(
+                    "vantage {vantage} is lost: {why}"
+                ))),
+            },
             () = sleep_until(due) => Ok(Happening::Due),
         }
     }

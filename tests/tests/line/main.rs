@@ -10,3 +10,4 @@ mod passes;
 mod prober;
 mod too_little;
 mod users;
+mod vantages;

@@ -16,7 +16,7 @@ use crate::failure::Failure;
 const ABORTED_WATCH: Duration = Duration::from_secs(20);
 /// A block is closed at most this long after its end.
 const CLOSING: Duration = Duration::from_secs(5);
-/// Reading acknowledged writes back takes no longer than this.
+/// Reading acknowledged writes back takes no longer than this for each prober.
 const READ_BACK: Duration = Duration::from_secs(30);
 
 /// How the wait for the target ended.
@@ -78,6 +78,7 @@ impl Conduct {
                 }
                 Happening::Second(blocks) => self.narrator.second(self.scene.story, &blocks),
                 Happening::Agent(event) => self.narrator.agent(self.scene.story, &event),
+                Happening::VantageLost(words) => self.scene.story.tell(&words),
             }
         }
     }
@@ -94,6 +95,7 @@ impl Conduct {
                     return Ok(false);
                 }
                 Happening::Agent(event) => self.narrator.agent(self.scene.story, &event),
+                Happening::VantageLost(words) => self.scene.story.tell(&words),
                 Happening::Second(blocks) => {
                     self.narrator.second(self.scene.story, &blocks);
                     let last = |block: &Block| block.start_ms + BLOCK_MS >= end_ms;
@@ -112,10 +114,13 @@ impl Conduct {
 
     /// Every acknowledged write is asked for again.
     pub(super) async fn read_back(&mut self) -> Result<(), Failure> {
+        let probers = 1 + self.scene.seconds.vantages().names.len();
+        self.scene.seconds.end_vantages();
         self.scene.prober.stop().await;
-        let writes: Vec<_> = self.scene.prober.acknowledged();
-        let ledgers: Vec<Ledger> =
-            Prober::read_back(self.prepared.fleet(), &writes, READ_BACK).await;
+        let mut writes: Vec<_> = self.scene.prober.acknowledged();
+        writes.extend_from_slice(self.scene.seconds.vantage_writes());
+        let within = READ_BACK * u32::try_from(probers).unwrap_or(u32::MAX);
+        let ledgers: Vec<Ledger> = Prober::read_back(self.prepared.fleet(), &writes, within).await;
         for ledger in ledgers {
             self.scene.story.tell(&format!(
                 "{}: {} acknowledged writes read back: lost {}, duplicated {}, unread {}",
