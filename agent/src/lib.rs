@@ -22,3 +22,4 @@ pub mod rehearsal;
 pub mod revert;
 pub mod serve;
 pub mod service;
+pub mod vantage;

@@ -36,6 +36,9 @@ pub struct Policy {
     /// Whether a cut may also cut the conductor's way to this agent.
     #[serde(default)]
     pub cut_management: bool,
+    /// Whether a conductor may probe the fleet from this node, by a process without privileges.
+    #[serde(default)]
+    pub vantage: bool,
     /// Common names of the client certificates that may call.
     pub clients: Vec<String>,
 }
@@ -132,12 +135,12 @@ mod tests {
         assert_eq!(policy.cells, 1);
         assert!(policy.pod_namespaces, "allowed unless said");
         assert!(
-            !policy.no_lease && !policy.cut_management,
+            !policy.no_lease && !policy.cut_management && !policy.vantage,
             "not unless said"
         );
-        let bold = format!("{GOOD}no_lease: true\ncut_management: true\n");
+        let bold = format!("{GOOD}no_lease: true\ncut_management: true\nvantage: true\n");
         let bold = read(&bold).unwrap();
-        assert!(bold.no_lease && bold.cut_management);
+        assert!(bold.no_lease && bold.cut_management && bold.vantage);
         let strict = "allow: []\nlongest: 1h\nclients: []\npod_namespaces: false\n";
         assert!(!read(strict).unwrap().pod_namespaces);
     }
@@ -155,6 +158,10 @@ mod tests {
             ),
             (
                 "allow: [firewall]\nlongest: 1h\nclients: [c]\nprotected: {cidrs: [10.0.0.0/40]}\n",
+                "",
+            ),
+            (
+                "allow: [firewall]\nlongest: 1h\nclients: [c]\nvantage: n1\n",
                 "",
             ),
             (

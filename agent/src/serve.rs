@@ -21,6 +21,7 @@ use crate::kernel::process::forbid_core_dumps;
 use crate::owner::Owner;
 use crate::revert::take_over_all;
 use crate::service::{PLAN_BYTES_MOST, Service};
+use crate::vantage::{self, Vantage};
 
 /// A guardian that is at work on a journal gets this long to finish.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
@@ -54,6 +55,12 @@ pub struct Options {
     /// What conductors may do here; without it everything but plan and status is refused
     #[arg(long, value_name = "FILE")]
     pub policy: PathBuf,
+    /// Program that probes from this node, if the policy allows it; else the one beside the agent
+    #[arg(long, value_name = "FILE")]
+    pub vantage: Option<PathBuf>,
+    /// User (and group) that it runs as
+    #[arg(long, value_name = "UID", default_value_t = vantage::NOBODY, value_parser = clap::value_parser!(u32).range(1..))]
+    pub vantage_user: u32,
     /// PEM certificate that signs the clients that may connect
     #[arg(long, value_name = "FILE")]
     pub ca: PathBuf,
@@ -120,7 +127,9 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let protection = home.tried();
     let (owner, task) = Owner::begin(me.clone(), port, state, hands, found, home);
     let mut task = tokio::spawn(task);
-    let service = Service::new(me, options.policy.clone(), owner.clone(), protection);
+    let vantage = Vantage::of(options.vantage.clone(), options.vantage_user);
+    let policy = options.policy.clone();
+    let service = Service::new(me, policy, owner.clone(), protection, vantage);
     let listener = tokio::select! {
         listener = listen(options.listen) => listener?,
         _ = terminate.recv() => return Ok(()),

@@ -3,17 +3,18 @@
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use scenarios::plan::Plan;
 use sha2::{Digest, Sha256};
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::{Stream, StreamExt};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use wire::agent_server::Agent;
 use wire::{
     ArmReply, ArmRequest, Event, FireReply, FireRequest, HaltReply, HaltRequest, PROTOCOL,
     PlanReply, PlanRequest, PlannedChange, RenewReply, RenewRequest, ResumeReply, ResumeRequest,
-    RevertReply, RevertRequest, StatusReply, StatusRequest, WatchRequest,
+    RevertReply, RevertRequest, StatusReply, StatusRequest, VantageRequest, WatchRequest,
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -25,9 +26,12 @@ use crate::guards::{self, Identity};
 use crate::hex;
 use crate::owner::{Handle, Refusal, Request as Ask, Reverted};
 use crate::policy::{self, Policy};
+use crate::vantage::{Seen, Vantage};
 
 /// Plans of this size are read; 60,000 prefixes for each of a dozen cells are about 15 MB.
 pub const PLAN_BYTES_MOST: usize = 64 << 20;
+/// Whoever asks for a vantage says in this time what it shall look at.
+const FIRST_ORDER: Duration = Duration::from_secs(5);
 
 pub struct Service {
     me: Identity,
@@ -36,16 +40,24 @@ pub struct Service {
     last_policy: Mutex<Option<Policy>>,
     owner: Handle,
     datapath: Watcher,
+    vantage: Vantage,
 }
 
 impl Service {
-    pub fn new(me: Identity, policy_file: PathBuf, owner: Handle, protection: Protection) -> Self {
+    pub fn new(
+        me: Identity,
+        policy_file: PathBuf,
+        owner: Handle,
+        protection: Protection,
+        vantage: Vantage,
+    ) -> Self {
         let service = Self {
             me,
             policy_file,
             last_policy: Mutex::new(None),
             owner,
             datapath: Watcher::begin(protection),
+            vantage,
         };
         let _ = service.read_policy();
         service
@@ -148,6 +160,7 @@ type Events = Pin<Box<dyn Stream<Item = Result<Event, Status>> + Send>>;
 #[tonic::async_trait]
 impl Agent for Service {
     type WatchStream = Events;
+    type VantageStream = Seen;
 
     async fn status(
         &self,
@@ -354,6 +367,26 @@ impl Agent for Service {
         Ok(Response::new(Box::pin(
             tokio_stream::once(Ok(now)).chain(later),
         )))
+    }
+
+    async fn vantage(
+        &self,
+        mut request: Request<Streaming<VantageRequest>>,
+    ) -> Result<Response<Seen>, Status> {
+        let policy = self.read_policy();
+        let first = tokio::time::timeout(FIRST_ORDER, request.get_mut().message());
+        let first = first
+            .await
+            .map_err(|_| Status::deadline_exceeded("no order came"))?;
+        let first = first?.unwrap_or_default();
+        self.caller(&request, first.protocol, &policy, false)?;
+        if !policy.is_ok_and(|policy| policy.vantage) {
+            return Err(Status::permission_denied(
+                "the policy of this node allows no vantage (`vantage: true`); nothing was started",
+            ));
+        }
+        let begun = self.vantage.begin(first.input, request.into_inner());
+        begun.map(Response::new).map_err(Status::from)
     }
 }
 

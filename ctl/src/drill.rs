@@ -7,3 +7,4 @@ pub mod prepare;
 pub mod pulse;
 pub mod report;
 pub mod scene;
+pub mod vantages;

@@ -15,6 +15,7 @@ pub fn policy() -> String {
          protected: {{ cidrs: [] }}\n\
          no_lease: true\n\
          cut_management: true\n\
+         vantage: true\n\
          clients: [{CONDUCTOR}]\n"
     )
 }

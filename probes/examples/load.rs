@@ -26,6 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         traffic: Default::default(),
         gauges: Default::default(),
         references: Vec::new(),
+        vantages: Vec::new(),
     };
     for number in 0..CELLS {
         let cell = Cell {

@@ -141,6 +141,7 @@ impl OpenBlock {
                 let at = slot.intended.saturating_duration_since(head.origin);
                 samples.push(BadSample {
                     stream: head.stream.to_owned(),
+                    vantage: None,
                     at_ms: u64::try_from(at.as_millis()).unwrap_or(u64::MAX),
                     what: what.chars().take(SAMPLE_TEXT).collect(),
                 });

@@ -36,6 +36,7 @@ mod streams;
 mod target;
 mod trust;
 mod users;
+pub mod vantage;
 mod writes;
 
 pub use block::Threshold;

@@ -310,6 +310,7 @@ impl TrafficJob {
         };
         scraped.samples.push(BadSample {
             stream: format!("{}/{}", self.cell, self.name),
+            vantage: None,
             at_ms: end_ms,
             what,
         });
@@ -382,6 +383,7 @@ impl GaugeJob {
                     Ok(value) => block.values.push(value),
                     Err(what) if samples.is_empty() => samples.push(BadSample {
                         stream: self.stream.name.clone(),
+                        vantage: None,
                         at_ms: start_ms,
                         what,
                     }),

@@ -197,6 +197,14 @@ impl Prober {
         })
     }
 
+    /// Whether these streams could be asked from this machine; sends nothing.
+    ///
+    /// # Errors
+    /// As [`Prober::start`].
+    pub fn check(fleet: &Fleet, streams: &[Stream]) -> Result<(), ProbeError> {
+        kinds::kinds(fleet, streams).map(drop)
+    }
+
     /// Sets the threshold of every stream without a declared slo from its closed blocks that began
     /// at or after `from_ms`. Seconds closed from now on are judged by it. A second call sets none.
     pub fn set_thresholds(&self, from_ms: u64) -> Vec<Threshold> {
@@ -206,6 +214,11 @@ impl Prober {
     /// All acknowledged writes so far; after [`Prober::stop`] there come no more.
     pub fn acknowledged(&self) -> Vec<Write> {
         self.shared.writes().all().to_vec()
+    }
+
+    /// The writes that are new, or to which something was done, since this was asked last.
+    pub fn changed_writes(&self) -> Vec<Write> {
+        self.shared.writes().changed()
     }
 
     /// Sends no more probes, closes the seconds that are whole, and waits for the probes under way

@@ -1,14 +1,16 @@
 //! The books of acknowledged writes: which there are, and what was done to each since.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use scenarios::effects::WritePhase;
+use scenarios::fleet::Probe;
+use serde::{Deserialize, Serialize};
 
 /// The version that an update writes; a write begins as version 1.
 pub const UPDATED: u64 = 2;
 
 /// An acknowledged write.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Write {
     pub cell: String,
     pub probe: String,
@@ -19,7 +21,8 @@ pub struct Write {
 }
 
 /// What was done to a write. What was not acknowledged may have happened or not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Fate {
     Created,
     Updated {
@@ -30,6 +33,25 @@ pub enum Fate {
     Deleted {
         acknowledged: bool,
     },
+}
+
+impl Fate {
+    /// What is known of it where the last that was done may not have been told: a write that was intact
+    /// may have been deleted or updated since.
+    #[must_use]
+    pub fn unsure(self, probe: &Probe) -> Fate {
+        let rewrites = &probe.rewrites;
+        match self {
+            Fate::Created if rewrites.delete.is_some() => Fate::Deleted {
+                acknowledged: false,
+            },
+            Fate::Created if rewrites.update.is_some() => Fate::Updated {
+                acknowledged: false,
+                seen: false,
+            },
+            known => known,
+        }
+    }
 }
 
 /// When the phases of a drill began, ms since the drill began; absent: never.
@@ -63,11 +85,14 @@ pub(crate) struct Writes {
     all: Vec<Write>,
     /// By stream, those that nothing was done to yet.
     intact: BTreeMap<usize, Vec<usize>>,
+    /// Those that nobody was told of as they are now.
+    untold: BTreeSet<usize>,
 }
 
 impl Writes {
     pub fn acknowledge(&mut self, stream: usize, write: Write) {
         self.intact.entry(stream).or_default().push(self.all.len());
+        self.untold.insert(self.all.len());
         self.all.push(write);
     }
 
@@ -84,6 +109,7 @@ impl Writes {
         let index = intact.swap_remove(at);
         let write = self.all.get_mut(index)?;
         write.fate = fate;
+        self.untold.insert(index);
         let id = write.id.clone();
         Some(Taken { index, id })
     }
@@ -93,7 +119,15 @@ impl Writes {
         if let Some(write) = self.all.get_mut(taken.index) {
             write.fate = fate;
             write.at_ms = at_ms.unwrap_or(write.at_ms);
+            self.untold.insert(taken.index);
         }
+    }
+
+    /// The writes that are new, or to which something was done, since this was asked last.
+    pub fn changed(&mut self) -> Vec<Write> {
+        let untold = std::mem::take(&mut self.untold);
+        let of = |index: usize| self.all.get(index).cloned();
+        untold.into_iter().filter_map(of).collect()
     }
 
     pub fn all(&self) -> &[Write] {
@@ -140,6 +174,24 @@ mod tests {
             (777, Fate::Deleted { acknowledged: true })
         );
         assert_eq!(writes.all()[taken[1].index].fate, unsure, "not settled");
+    }
+
+    #[test]
+    fn what_was_done_to_a_write_is_told_once_and_after_every_change() {
+        let mut writes = Writes::default();
+        let ids = |writes: &mut Writes| -> Vec<(String, Fate)> {
+            let changed = writes.changed().into_iter();
+            changed.map(|write| (write.id, write.fate)).collect()
+        };
+        (0..3).for_each(|number| writes.acknowledge(0, write(number)));
+        assert_eq!(ids(&mut writes).len(), 3);
+        assert_eq!(ids(&mut writes), []);
+        let deleted = |acknowledged| Fate::Deleted { acknowledged };
+        let taken = writes.take(0, 1, deleted(false)).unwrap();
+        let told = |acknowledged| [(taken.id.clone(), deleted(acknowledged))];
+        assert_eq!(ids(&mut writes), told(false));
+        writes.settle(&taken, deleted(true), Some(9));
+        assert_eq!(ids(&mut writes), told(true));
     }
 
     #[test]

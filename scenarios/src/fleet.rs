@@ -31,6 +31,15 @@ pub struct Fleet {
     pub gauges: BTreeMap<String, Gauge>,
     /// Outside every cell and cloud; they judge the prober, not the fleet.
     pub references: Vec<SocketAddr>,
+    /// Nodes from which the cells are looked at as well, beside the conductor's own look.
+    pub vantages: Vec<VantageNode>,
+}
+
+/// A node of the fleet whose agent runs a prober of its own during a drill.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VantageNode {
+    pub cell: String,
+    pub node: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

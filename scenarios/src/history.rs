@@ -58,7 +58,23 @@ pub struct Header {
     pub agents: BTreeMap<String, String>,
     pub plan: Plan,
     pub streams: Vec<Stream>,
+    /// Who looks beside the conductor; none in a target cell, for the fault itself cuts it off.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vantages: Vec<Vantage>,
     pub judgement: Judgement,
+}
+
+/// A prober on a node of the fleet, which asks some of the streams as the conductor does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vantage {
+    /// `CELL/NODE`.
+    pub name: String,
+    /// The cell in which it stands.
+    pub cell: String,
+    /// Its clock is known to this: half the shortest of eight round trips.
+    pub skew_us: u64,
+    /// Names of the streams that it asks, its own controls among them.
+    pub streams: Vec<String>,
 }
 
 /// The parameters of the verdict (`verdict.md` sections 3 and 4).
@@ -149,6 +165,9 @@ pub enum Phase {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Block {
     pub stream: String,
+    /// Who looked; absent: the conductor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vantage: Option<String>,
     pub start_ms: u64,
     /// Probes whose intended time lies in this block.
     pub scheduled: u32,
@@ -201,6 +220,7 @@ impl Block {
     pub fn empty(stream: &str, start_ms: u64) -> Self {
         Self {
             stream: stream.to_owned(),
+            vantage: None,
             start_ms,
             scheduled: 0,
             valid: 0,
@@ -222,6 +242,9 @@ impl Block {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BadSample {
     pub stream: String,
+    /// Who looked; absent: the conductor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vantage: Option<String>,
     pub at_ms: u64,
     pub what: String,
 }

@@ -11,6 +11,7 @@ mod tests;
 pub(crate) mod traffic;
 #[cfg(test)]
 mod traffic_tests;
+mod vantages;
 
 use std::collections::BTreeMap;
 

@@ -21,10 +21,12 @@ mod planes;
 pub mod power;
 mod quantiles;
 mod replay;
+mod roll;
 mod spread;
 mod symptom;
 mod target;
 mod users;
+pub mod vantages;
 mod watch;
 pub mod windows;
 
@@ -50,6 +52,8 @@ mod mutation_tests;
 mod planes_tests;
 #[cfg(test)]
 mod property_tests;
+#[cfg(test)]
+mod vantages_tests;
 #[cfg(test)]
 mod watch_tests;
 
@@ -199,6 +203,9 @@ pub struct Row {
     /// First alarm of the online abort, ms since the drill began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alarm_ms: Option<u64>,
+    /// Vantages (or the conductor) that see a damage which most of those who look do not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only_seen_from: Vec<String>,
     /// What kept this row from a better class, or what to know about it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,

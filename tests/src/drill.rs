@@ -55,6 +55,9 @@ pub const BRIEF: Size = size("9s", "50/s", "5%");
 /// For tests that must tell a lease, a gate or an abort from the deadline.
 pub const LONG: Size = size("14s", "50/s", "5%");
 
+/// For drills with several probers on one machine, and a damage that is far beyond the margin.
+pub const GENTLE: Size = size("12s", "20/s", "5%");
+
 /// What the library's scenarios promise, on clusters; their APIs are asked at the fleet's own rate.
 /// Faster, three clusters and their prober take more than the two processors of a small machine.
 pub const WHOLE_CLUSTERS: Size = size("50s", "20/s", "2%");

@@ -170,6 +170,7 @@ fn only_the_kernel_module_alters_the_machine() {
         "tests/crash/src",
         "tests/flaws/src",
         "lab/shop/src",
+        "vantage/src",
     ] {
         assert_none(
             "unsafe",
@@ -273,6 +274,7 @@ fn every_file_opens_with_a_sentence_and_stays_short() {
         "ctl/src",
         "lab/src",
         "lab/shop/src",
+        "vantage/src",
         "tests",
         "scenarios/tests",
         "probes/tests",

@@ -31,6 +31,7 @@ fn policy() -> Policy {
         irreversible: false,
         no_lease: false,
         cut_management: false,
+        vantage: false,
         protected,
         clients: vec!["conductor".into()],
     }

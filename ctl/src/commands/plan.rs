@@ -185,6 +185,16 @@ pub fn text(prepared: &Prepared) -> String {
             if endpoint.cut { "cut" } else { "not cut" },
         ));
     }
+    for vantage in &prepared.fleet().vantages {
+        let use_of_it = match plan.target.cells.contains(&vantage.cell) {
+            true => "is in the target and not used",
+            false => "looks at the other cells as well",
+        };
+        lines.push(format!(
+            "  vantage {}/{} {use_of_it}",
+            vantage.cell, vantage.node
+        ));
+    }
     let gate = match plan.lease_ms {
         Some(lease) => format!("at most {} s after the last renewal", lease as f64 / 1000.0),
         None => "at the end of its step, for there is no lease".to_string(),

@@ -16,6 +16,7 @@ use crate::drill::hands;
 use crate::drill::prepare::{Prepared, prepare};
 use crate::drill::report;
 use crate::drill::scene::Signals;
+use crate::drill::vantages::Vantages;
 use crate::failure::Failure;
 use crate::kubernetes;
 use crate::output;
@@ -98,9 +99,10 @@ async fn drill_once(
         hands::orders(drill.clone(), &prepared.plan, claim).map_err(|error| Failure::Refused {
             why: format!("the plan cannot be written: {error}"),
         })?;
+    let vantages = Vantages::open(&prepared, &agents, identities, &drill).await?;
     let recorder = Recorder::create(&history)?;
     let streams = prepared.streams.clone();
-    let conduct = Conduct::begin(prepared, &drill, &agents, recorder, signals)?;
+    let conduct = Conduct::begin(prepared, &drill, &agents, vantages, recorder, signals)?;
     let (verdict, scene) = conduct.run(agents, orders).await?;
     scene.story.end();
     output::say("");

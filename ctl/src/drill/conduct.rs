@@ -3,6 +3,8 @@
 mod fault;
 mod recovery;
 
+use std::time::Duration;
+
 use probes::{Load, Prober};
 use scenarios::history::{AgentEvent, HISTORY_FORMAT, Header, Phase, Record};
 use scenarios::verdict::{self, Verdict, Watch};
@@ -14,6 +16,7 @@ use crate::drill::hands::{LeaseKeeper, Orders};
 use crate::drill::prepare::{BLOCK_MS, Prepared, millis};
 use crate::drill::report::Narrator;
 use crate::drill::scene::{Happening, Scene, Signals};
+use crate::drill::vantages::{MORE_BASELINE_BLOCKS, Seconds, Vantages};
 use crate::failure::Failure;
 use crate::recorder::Recorder;
 
@@ -41,6 +44,7 @@ impl Conduct {
         prepared: Prepared,
         drill: &str,
         agents: &[Agent],
+        vantages: Vantages,
         mut recorder: Recorder,
         signals: Signals,
     ) -> Result<Self, Failure> {
@@ -56,6 +60,7 @@ impl Conduct {
                 .collect(),
             plan: prepared.plan.clone(),
             streams: prepared.streams.clone(),
+            vantages: vantages.described().to_vec(),
             judgement: prepared.judgement(worst_skew_ms(agents)),
         })))?;
         let origin = Instant::now();
@@ -68,6 +73,7 @@ impl Conduct {
             .map(|claim| Load::start(prepared.fleet(), claim, drill, origin, &out))
             .transpose()?;
         drop(out); // Else a drill without load would wait for its seconds.
+        let seconds = Seconds::new(seconds, vantages.begin(origin));
         let scene = Scene::new(origin, recorder, prober, (seconds, loaded), agents, signals);
         let narrator = Narrator::new(&prepared.streams);
         Ok(Self {
@@ -99,7 +105,10 @@ impl Conduct {
     async fn baseline(&mut self) -> Result<bool, Failure> {
         let begin = self.scene.instant(WARM_UP_BLOCKS * BLOCK_MS);
         self.scene.mark(Phase::Before, begin)?;
-        let before = self.prepared.scenario.before;
+        let mut before = self.prepared.scenario.before;
+        if !self.scene.seconds.vantages().is_empty() {
+            before += Duration::from_millis(MORE_BASELINE_BLOCKS * BLOCK_MS);
+        }
         self.scene.story.tell(&format!(
             "probing {} streams; baseline for {}",
             self.prepared.streams.len(),
@@ -117,6 +126,7 @@ impl Conduct {
             }
             let from_ms = self.scene.ms(begin);
             self.scene.prober.set_thresholds(from_ms);
+            self.scene.seconds.vantages().set_thresholds(from_ms);
             self.scene.mark(Phase::Thresholds, half)?;
         }
         self.wait(begin + before).await
@@ -133,6 +143,7 @@ impl Conduct {
                 }
                 Happening::Second(blocks) => self.narrator.second(self.scene.story, &blocks),
                 Happening::Agent(event) => self.narrator.agent(self.scene.story, &event),
+                Happening::VantageLost(words) => self.scene.story.tell(&words),
             }
         }
     }

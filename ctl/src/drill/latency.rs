@@ -92,6 +92,7 @@ mod tests {
             base_latency: Vec::new(),
             e_value: None,
             alarm_ms: None,
+            only_seen_from: Vec::new(),
             notes: Vec::new(),
         };
         let verdict = |rows| Verdict {

@@ -33,7 +33,7 @@ impl Narrator {
 
     /// A stream fails when at least half of a block is bad, and is back with the first clean one.
     pub fn second(&mut self, story: Story, blocks: &[Block]) {
-        for block in blocks {
+        for block in blocks.iter().filter(|block| block.vantage.is_none()) {
             let Some(told) = self.streams.get_mut(&block.stream) else {
                 continue;
             };

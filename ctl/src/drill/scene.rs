@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use probes::{ProbeOut, Prober};
+use probes::Prober;
 use scenarios::effects::LoadSecond;
 use scenarios::history::{AgentEvent, Block, Interrupted, Phase, PhaseMark, Record};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -13,16 +13,19 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::drill::prepare::millis;
 use crate::drill::pulse::Pulse;
+use crate::drill::vantages::{Merged, Seconds};
 use crate::failure::Failure;
 use crate::output::Story;
 use crate::recorder::Recorder;
 
 /// The next thing that happened.
 pub enum Happening {
-    /// All blocks of one second, complete.
+    /// All blocks of one second, complete; those of vantages say so.
     Second(Vec<Block>),
     /// An agent changed its state.
     Agent(AgentEvent),
+    /// Which vantage, and why; the blocks that it does not bring say the same in the history.
+    VantageLost(String),
     /// Someone wants the drill to end.
     Interrupt(String),
     /// The asked-for time has come.
@@ -33,8 +36,8 @@ pub struct Scene {
     pub story: Story,
     pub prober: Prober,
     pub pulse: Pulse,
+    pub seconds: Seconds,
     recorder: Recorder,
-    seconds: mpsc::Receiver<ProbeOut>,
     load: mpsc::Receiver<LoadSecond>,
     agents: mpsc::Receiver<AgentEvent>,
     signals: Signals,
@@ -45,7 +48,7 @@ impl Scene {
         origin: Instant,
         recorder: Recorder,
         prober: Prober,
-        (seconds, load): (mpsc::Receiver<ProbeOut>, mpsc::Receiver<LoadSecond>),
+        (seconds, load): (Seconds, mpsc::Receiver<LoadSecond>),
         agents: mpsc::Receiver<AgentEvent>,
         signals: Signals,
     ) -> Self {
@@ -53,8 +56,8 @@ impl Scene {
             story: Story { origin },
             prober,
             pulse: Pulse::new(origin),
-            recorder,
             seconds,
+            recorder,
             load,
             agents,
             signals,
@@ -85,24 +88,33 @@ impl Scene {
                 self.record(Record::Agent(event.clone()))?;
                 Ok(Some(Happening::Agent(event)))
             }
-            Some(ProbeOut::Second { blocks, samples, volumes, .. }) = self.seconds.recv() => {
-                for block in &blocks {
-                    self.record(Record::Block(block.clone()))?;
-                }
-                for volume in volumes {
-                    self.record(Record::Volume(volume))?;
-                }
-                for sample in samples {
-                    self.record(Record::Sample(sample))?;
-                }
-                Ok(Some(Happening::Second(blocks)))
-            }
+            Some(merged) = self.seconds.next() => Ok(Some(self.take(merged)?)),
             Some(second) = self.load.recv() => {
                 self.record(Record::Load(second))?;
                 Ok(None)
             }
             () = sleep_until(due) => Ok(Some(Happening::Due)),
         }
+    }
+
+    fn take(&mut self, merged: Merged) -> Result<Happening, Failure> {
+        let second = match merged {
+            Merged::Second(second) => second,
+            Merged::Lost(vantage, why) => {
+                let words = format!("vantage {vantage} is lost: {why}");
+                return Ok(Happening::VantageLost(words));
+            }
+        };
+        for block in &second.blocks {
+            self.record(Record::Block(block.clone()))?;
+        }
+        for volume in second.volumes {
+            self.record(Record::Volume(volume))?;
+        }
+        for sample in second.samples {
+            self.record(Record::Sample(sample))?;
+        }
+        Ok(Happening::Second(second.blocks))
     }
 
     /// Someone wants what is going on to end; nothing else is looked at.

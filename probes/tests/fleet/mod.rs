@@ -173,6 +173,7 @@ pub fn fleet() -> Fleet {
         traffic: BTreeMap::new(),
         gauges: BTreeMap::new(),
         references: Vec::new(),
+        vantages: Vec::new(),
     }
 }
 

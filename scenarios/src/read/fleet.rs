@@ -18,7 +18,7 @@ use crate::input::InputError;
 use crate::places::Places;
 use crate::read::clients::ClientsSpec;
 use crate::read::traffic::{self, GaugeSpec, TrafficSpec};
-use crate::read::{Named, clients, fleet_checks, requests};
+use crate::read::{Named, clients, fleet_checks, requests, vantages};
 use crate::values::{Name, Percentage, Rate, Resolver, Text};
 
 /// Port of an agent that does not say another.
@@ -46,6 +46,9 @@ pub(crate) struct FleetSpec {
     /// Hosts outside every cell and cloud; they judge the prober.
     #[serde(default)]
     references: Vec<Text<SocketAddr>>,
+    /// Nodes from which the cells are looked at as well, as users beside them would.
+    #[serde(default)]
+    vantages: Vec<vantages::VantageSpec>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -163,8 +166,10 @@ pub(super) fn check(name: String, spec: FleetSpec, places: &Places) -> Result<Fl
         traffic: BTreeMap::new(),
         gauges: BTreeMap::new(),
         references: plain(spec.references),
+        vantages: Vec::new(),
     };
     fleet_checks::layout(&fleet, places)?;
+    fleet.vantages = vantages::check(&fleet, spec.vantages, places)?;
     for (Text(Name(name)), probe) in spec.probes {
         let path = format!("spec.probes.{name}");
         let probe = asks::probe(probe, &fleet, &path, places)?;

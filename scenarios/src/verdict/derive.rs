@@ -13,6 +13,16 @@ pub(super) enum Counted<'a> {
     Derived(Box<Block>),
 }
 
+impl<'a> Counted<'a> {
+    /// The block of the history, unless the verdict has made this one.
+    pub fn recorded(&self) -> Option<&'a Block> {
+        match self {
+            Counted::Recorded(block) => Some(block),
+            Counted::Derived(_) => None,
+        }
+    }
+}
+
 impl Deref for Counted<'_> {
     type Target = Block;
 

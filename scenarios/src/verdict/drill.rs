@@ -113,6 +113,7 @@ pub fn header() -> Header {
         agents: BTreeMap::new(),
         plan: plan(),
         streams: streams(),
+        vantages: Vec::new(),
         judgement: Judgement {
             alpha: 0.01,
             margin: 0.02,

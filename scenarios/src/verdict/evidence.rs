@@ -1,9 +1,12 @@
 //! A history sorted for judging: marks, blocks by stream and time, and what is wrong with it.
 
-use std::collections::{BTreeMap, HashMap};
+mod views;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::derive::{self, Counted, Limit};
 use super::interval::Sample;
+use super::roll::Roll;
 use crate::effects::LoadSecond;
 use crate::history::{
     AgentEvent, Alarm, Block, Header, Interrupted, Judgement, Ledger, Phase, READABLE_FORMATS,
@@ -13,6 +16,9 @@ use crate::history::{
 /// A drill of more blocks than this is not believed (11 days of seconds).
 const MAX_BLOCKS: u64 = 1_000_000;
 
+/// The blocks of one stream by their start.
+pub(super) type Series<'a> = BTreeMap<u64, Counted<'a>>;
+
 /// Everything that the verdict is made from.
 pub(super) struct Evidence<'a> {
     pub header: &'a Header,
@@ -21,13 +27,21 @@ pub(super) struct Evidence<'a> {
     pub fire: Option<u64>,
     pub reverted: Option<u64>,
     pub ended: Option<u64>,
-    /// As each stream counts them; those of slow answers and gauges are made from others.
-    pub blocks: BTreeMap<&'a str, BTreeMap<u64, Counted<'a>>>,
+    /// What is judged, as each stream counts it: the conductor's blocks, or, where others look too,
+    /// those that speak for all. Those of slow answers and gauges are made from others.
+    pub blocks: BTreeMap<&'a str, Series<'a>>,
     /// Length of the blocks of each stream, ms.
     lengths: HashMap<&'a str, u64>,
     /// Limits of the streams that count by one.
     pub limits: BTreeMap<&'a str, Limit>,
     pub volumes: Vec<&'a Volume>,
+    pub roll: Roll,
+    /// Vantages without a vote.
+    pub left_out: BTreeSet<String>,
+    /// As the conductor saw it, where it is not the only one who looks.
+    own: BTreeMap<&'a str, Series<'a>>,
+    /// As each vantage saw it.
+    seen: BTreeMap<&'a str, BTreeMap<&'a str, Series<'a>>>,
     pub alarms: Vec<&'a Alarm>,
     pub ledgers: Vec<&'a Ledger>,
     pub load: Vec<&'a LoadSecond>,
@@ -100,6 +114,10 @@ impl<'a> Evidence<'a> {
                 .collect(),
             limits: BTreeMap::new(),
             volumes: Vec::new(),
+            roll: Roll::of(header),
+            left_out: BTreeSet::new(),
+            own: BTreeMap::new(),
+            seen: BTreeMap::new(),
             alarms: Vec::new(),
             ledgers: Vec::new(),
             load: Vec::new(),
@@ -113,11 +131,14 @@ impl<'a> Evidence<'a> {
                 .damage
                 .push("two streams of the header have the same name".into());
         }
+        evidence.call_the_roll();
         for record in &records[1..] {
             evidence.take(record);
         }
         evidence.check_marks();
+        // By what the conductor saw: slow answers are not compared between places.
         evidence.count_by_limits();
+        evidence.leave_out(BTreeSet::new());
         let last = evidence.last_block_end().max(evidence.ended.unwrap_or(0));
         if last / header.judgement.block_ms > MAX_BLOCKS {
             return Err(format!(
@@ -159,9 +180,13 @@ impl<'a> Evidence<'a> {
     }
 
     fn take_block(&mut self, block: &'a Block) {
-        let name = block.stream.as_str();
+        let name = match &block.vantage {
+            Some(vantage) => &format!("{} as seen from {vantage}", block.stream),
+            None => block.stream.as_str(),
+        };
         let at = block.start_ms;
-        let block_ms = *self.lengths.get(name).unwrap_or(&self.block_ms());
+        let block_ms = self.lengths.get(block.stream.as_str()).copied();
+        let block_ms = block_ms.unwrap_or(self.block_ms());
         if !at.is_multiple_of(block_ms) {
             self.damage.push(format!(
                 "{name}: the block at {at} ms is not on the block grid"
@@ -171,7 +196,14 @@ impl<'a> Evidence<'a> {
                 "{name}: the block at {at} ms has impossible counts"
             ));
         } else {
-            match self.blocks.get_mut(name) {
+            let seen = match block.vantage.as_deref() {
+                None => self.blocks.get_mut(block.stream.as_str()),
+                Some(vantage) => self
+                    .seen
+                    .get_mut(vantage)
+                    .and_then(|streams| streams.get_mut(block.stream.as_str())),
+            };
+            match seen {
                 None => self
                     .damage
                     .push(format!("{name}: blocks of a stream not in the header")),
@@ -183,6 +215,10 @@ impl<'a> Evidence<'a> {
                 }
             }
         }
+    }
+
+    pub fn stream(&self, name: &str) -> Option<&'a Stream> {
+        self.header.streams.iter().find(|s| s.name == name)
     }
 
     fn check_marks(&mut self) {
@@ -277,28 +313,30 @@ impl<'a> Evidence<'a> {
 
     /// The baseline of a stream: up to fire, or up to its last block before there is a mark.
     pub fn baseline(&self, stream: &Stream) -> Tally {
+        let blocks = self.blocks.get(stream.name.as_str());
+        self.baseline_of(blocks, stream, 0)
+    }
+
+    fn baseline_of(&self, blocks: Option<&Series<'a>>, stream: &Stream, early_ms: u64) -> Tally {
         let Some(from) = self.baseline_from(stream) else {
             return Tally::default();
         };
-        let last = self
-            .blocks
-            .get(stream.name.as_str())
-            .and_then(|b| b.keys().next_back());
+        let last = blocks.and_then(|b| b.keys().next_back());
         let to = self
             .fire
+            .map(|fire| fire.saturating_sub(early_ms))
             .or_else(|| last.map(|start| start.saturating_add(self.block_ms_of(stream))));
-        self.tally(
-            stream,
-            Span {
-                from,
-                to: to.unwrap_or(from),
-            },
-        )
+        let to = to.unwrap_or(from);
+        self.tally_of(blocks, stream, Span { from, to })
     }
 
     /// Blocks belong to the span in which they start. Longer blocks than the judgement's that would
     /// end behind the End mark are not expected.
     pub fn tally(&self, stream: &Stream, span: Span) -> Tally {
+        self.tally_of(self.blocks.get(stream.name.as_str()), stream, span)
+    }
+
+    fn tally_of(&self, blocks: Option<&Series<'a>>, stream: &Stream, span: Span) -> Tally {
         let block_ms = self.block_ms_of(stream);
         let span = self.up_to_the_last(block_ms, span);
         let (from, to) = (span.from.div_ceil(block_ms), span.to.div_ceil(block_ms));
@@ -307,7 +345,7 @@ impl<'a> Evidence<'a> {
             ..Tally::default()
         };
         tally.missing = tally.expected;
-        let Some(blocks) = self.blocks.get(stream.name.as_str()) else {
+        let Some(blocks) = blocks else {
             return tally;
         };
         if span.from >= span.to {

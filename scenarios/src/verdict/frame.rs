@@ -81,8 +81,7 @@ impl<'a> Frame<'a> {
         let from = span.from.div_ceil(block_ms).saturating_mul(block_ms);
         let length = self
             .evidence
-            .baseline(stream)
-            .expected
+            .shortest_baseline(stream)
             .saturating_mul(block_ms);
         if length == 0 || from.saturating_add(length) >= span.to {
             return vec![Span { from, ..span }];
@@ -231,6 +230,7 @@ impl<'a> Frame<'a> {
             u,
             e_value: None,
             alarm_ms: None,
+            only_seen_from: Vec::new(),
             notes,
         }
     }

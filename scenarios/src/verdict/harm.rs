@@ -118,11 +118,11 @@ impl Meter {
     }
 }
 
-/// Failed requests in a span.
+/// Failed requests in a span, as the conductor met them: what vantages meet as well is not counted twice.
 fn failed(evidence: &Evidence<'_>, span: Span) -> u64 {
     let streams = evidence.header.streams.iter().filter(|s| counts(s));
     streams.fold(0, |sum, stream| {
-        sum.saturating_add(evidence.tally(stream, span).bad)
+        sum.saturating_add(evidence.tally_seen(None, stream, span).bad)
     })
 }
 

@@ -19,12 +19,13 @@ use super::replay::Replay;
 use super::{
     CellPlane, Class, Outcome, Row, UserReport, Verdict, Window, agents, control, coverage,
     durability, entrypoint, harm, integrity, load, others, planes, symptom, target, users,
+    vantages,
 };
 use crate::history::{AlarmCause, Record, Role, Stream};
 
 /// Judges a whole history; total, whatever the records are.
 pub fn judge(records: &[Record]) -> Verdict {
-    let evidence = match Evidence::read(records) {
+    let mut evidence = match Evidence::read(records) {
         Ok(evidence) => evidence,
         Err(why) => return unreadable(records, why),
     };
@@ -44,19 +45,16 @@ pub fn judge(records: &[Record]) -> Verdict {
             None
         }
     };
-    let frame = Frame {
-        evidence: &evidence,
-        fire,
-        fault_end: evidence.planned_end(fire),
-        end: evidence.end(),
-        stop: first_stop(&evidence, replay.as_ref()),
-    };
+    let untrusted = vantages::untrusted(&frame(&evidence, fire, replay.as_ref()), &mut findings);
+    evidence.leave_out(untrusted);
+    let frame = frame(&evidence, fire, replay.as_ref());
     let (control_rows, sound) = control::rows(&frame, replay.as_ref(), &mut findings);
     check_alarms(&frame, replay.as_ref(), &mut findings);
     check_drill(&frame, &mut findings);
     harm::check(&frame, replay.as_ref(), sound, &mut findings);
     let mut rows = target::rows(&frame, sound && replay.is_some(), &mut findings);
     let other_rows = others::rows(&frame, replay.as_ref(), sound);
+    vantages::report(&evidence, &other_rows, &mut findings);
     others::report(&frame, &other_rows, replay.as_ref(), &mut findings);
     rows.extend(other_rows);
     rows.extend(entrypoint::rows(&frame));
@@ -76,6 +74,16 @@ pub fn judge(records: &[Record]) -> Verdict {
         planes,
         users,
         ..findings.into_verdict(rows, on_pass)
+    }
+}
+
+fn frame<'a>(evidence: &'a Evidence<'a>, fire: u64, replay: Option<&Replay>) -> Frame<'a> {
+    Frame {
+        evidence,
+        fire,
+        fault_end: evidence.planned_end(fire),
+        end: evidence.end(),
+        stop: first_stop(evidence, replay),
     }
 }
 
@@ -230,6 +238,7 @@ fn pass_reasons(
         percent(most)
     )];
     reasons.extend(durability::on_pass(evidence));
+    reasons.extend(vantages::on_pass(evidence));
     reasons.push(format!(
         "no residue on {} nodes",
         evidence.header.plan.nodes().len()

@@ -6,7 +6,7 @@ use super::frame::{Claim, Frame, TRUNCATED};
 use super::interval::holm;
 use super::planes::listed;
 use super::replay::Replay;
-use super::{Class, Outcome, Row, Window};
+use super::{Class, Outcome, Row, Window, vantages};
 use crate::history::{Role, Stream};
 
 /// One row per stream and window; the worst sub-window stands for its window.
@@ -98,10 +98,12 @@ fn judge_claim(
             seconds(claim.span.to, frame.fire)
         ));
     }
+    let opinions = vantages::opinions(frame, claim, level);
     let class = if alarm.is_some() || degraded {
         Class::Degraded
     } else {
-        let obstacles = frame.obstacles(claim);
+        let mut obstacles = frame.obstacles(claim);
+        obstacles.extend(vantages::obstacles(&opinions));
         let class = if obstacles.is_empty() {
             Class::Isolated
         } else {
@@ -114,6 +116,11 @@ fn judge_claim(
         notes.push(format!("{} blind blocks", claim.now.blind));
     }
     let mut row = frame.row(claim, class, level, notes);
+    // No proof is better than that of those who see it worst.
+    row.u = opinions.iter().map(|seen| seen.u).fold(row.u, f64::max);
+    if class != Class::Degraded {
+        row.only_seen_from = vantages::witnesses(&opinions);
+    }
     if class != Class::Degraded && row.l > 0.0 {
         row.notes
             .push("suspect: worse than its baseline, if perhaps by less than the margin".into());

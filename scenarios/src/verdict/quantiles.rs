@@ -22,11 +22,12 @@ pub struct Quantile {
     pub high_us: Option<u64>,
 }
 
-/// p50, p95 and p99 of one stream in one span; empty where the stream has no latencies.
+/// p50, p95 and p99 of one stream in one span, as the conductor saw it: what is far from one place is
+/// near to another. Empty where the stream has no latencies.
 pub(super) fn of(evidence: &Evidence<'_>, stream: &Stream, span: Span) -> Vec<Quantile> {
     let mut answers: Vec<(u64, u64)> = Vec::new();
     let mut all = 0_u64;
-    let blocks = evidence.blocks.get(stream.name.as_str());
+    let blocks = evidence.series(None, &stream.name);
     let span = span.from..span.to.max(span.from);
     for (_, block) in blocks
         .into_iter()

@@ -20,14 +20,14 @@ impl Replay {
         let mut by_start: BTreeMap<u64, Vec<&Block>> = BTreeMap::new();
         let second_ms = evidence.block_ms();
         for stream in &evidence.header.streams {
-            let Some(blocks) = evidence.blocks.get(stream.name.as_str()) else {
-                continue;
-            };
             // A longer block is known when it ends.
             let later = evidence.block_ms_of(stream) - second_ms;
-            for (start, block) in blocks.range(fire..evidence.end().max(fire)) {
-                let known = start.saturating_add(later);
-                by_start.entry(known).or_default().push(block);
+            let span = fire..evidence.end().max(fire);
+            for series in evidence.all_series(&stream.name) {
+                for (start, block) in series.range(span.clone()) {
+                    let known = start.saturating_add(later);
+                    by_start.entry(known).or_default().push(block);
+                }
             }
         }
         let mut alarms = Vec::new();

@@ -6,7 +6,7 @@
 //! streams have closed their block; a stream without a block in that second counts as blind. A block
 //! that is longer than a second is given with the second with which it ends.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::bet::{Bet, has_own_limit, p0_max};
 use super::coverage;
@@ -15,6 +15,7 @@ use super::evidence::{
     Evidence, Tally, block_is_half_bad, expected_per_block, is_attributed, is_blind,
 };
 use super::harm::Meter;
+use super::roll::{Observer, Roll};
 use super::spread;
 use crate::history::{Alarm, AlarmCause, Block, Counts, Record, Role, Stream};
 
@@ -70,6 +71,10 @@ pub enum NotReady {
     },
     #[error("the prober itself: {0}")]
     BadControl(Box<NotReady>),
+    #[error(
+        "as vantage {vantage} sees it: {why}; mend that, or take it out of the fleet's vantages"
+    )]
+    Vantage { vantage: String, why: Box<NotReady> },
 }
 
 /// State of the online abort of one drill.
@@ -79,6 +84,11 @@ pub struct Watch {
     fire: Option<u64>,
     next_ms: Option<u64>,
     streams: Vec<Watched>,
+    roll: Roll,
+    /// The controls of the vantages, by the name of each.
+    vantage_controls: Vec<(String, Watched)>,
+    /// Vantages whose controls have alarmed: they have no vote any more.
+    left_out: BTreeSet<String>,
     /// Once the prober is not to be trusted, nothing that it says about a cell counts.
     prober_unsound: bool,
     harm: Option<Meter>,
@@ -119,6 +129,7 @@ impl Watch {
         let judgement = &evidence.header.judgement;
         let (alpha, margin) = (judgement.alpha, judgement.margin);
         let planned = judgement.planned_blocks;
+        let vantage_controls = vantage_gates(evidence)?;
         let mut streams = Vec::new();
         for stream in evidence.with_role(Role::Control) {
             let base = gate(evidence, stream).map_err(|e| NotReady::BadControl(Box::new(e)))?;
@@ -143,6 +154,9 @@ impl Watch {
             fire: evidence.fire,
             next_ms: evidence.fire,
             streams,
+            roll: evidence.roll.clone(),
+            vantage_controls,
+            left_out: BTreeSet::new(),
             prober_unsound: false,
             harm: Meter::new(evidence),
         })
@@ -164,34 +178,42 @@ impl Watch {
             return Vec::new();
         }
         let expected_ms = self.next_ms.unwrap_or(start_ms);
-        let at_ms = start_ms.saturating_add(self.block_ms);
+        let block_ms = self.block_ms;
+        let at_ms = start_ms.saturating_add(block_ms);
         self.next_ms = Some(at_ms);
-        let mut by_stream: HashMap<&str, Vec<&Block>> = HashMap::new();
+        let mut by_stream: HashMap<(Observer<'_>, &str), Vec<&Block>> = HashMap::new();
         for block in blocks {
-            by_stream.entry(&block.stream).or_default().push(block);
+            let key = (block.vantage.as_deref(), block.stream.as_str());
+            by_stream.entry(key).or_default().push(block);
         }
-        let find = |name: &str, length: u64| {
-            let mut blocks = by_stream.get(name)?.iter().copied();
+        let seen = |by: Observer<'_>, name: &str, length: u64| {
+            let mut blocks = by_stream.get(&(by, name))?.iter().copied();
             blocks.find(|b| b.start_ms.saturating_add(length) == at_ms)
         };
+        let short = |by: Observer<'_>, name: &str| seen(by, name, block_ms);
+        // Blocks that ended between the last second that was given and this one.
+        let skipped = |length: u64| (start_ms / length).saturating_sub(expected_ms / length);
+        self.look_at_vantages(at_ms, skipped(block_ms), &short);
+        let voters = self.roll.voters(block_ms, &self.left_out, &short);
         let (mut prober, mut cells) = (Vec::new(), Vec::new());
         for watched in &mut self.streams {
             let dns_is_bad = watched
                 .dns
                 .as_deref()
-                .and_then(|name| find(name, self.block_ms))
+                .and_then(|name| short(None, name))
                 .is_some_and(block_is_half_bad);
-            let length = watched.block_ms;
-            // Blocks that ended between the last second that was given and this one.
-            let skipped = (start_ms / length).saturating_sub(expected_ms / length);
-            let ends = at_ms.is_multiple_of(length);
+            let ends = at_ms.is_multiple_of(watched.block_ms);
             let block = match ends {
-                true => watched.counted(|name| find(name, length)),
+                true if self.roll.covers(&watched.stream.name) => {
+                    let voice = self.roll.voice(&watched.stream, block_ms, &voters, &short);
+                    voice.map(Counted::Recorded)
+                }
+                true => watched.counted(|name| seen(None, name, watched.block_ms)),
                 false => None,
             };
             let control = watched.stream.role == Role::Control;
             let list = if control { &mut prober } else { &mut cells };
-            watched.skip(skipped);
+            watched.skip(skipped(watched.block_ms));
             if ends {
                 watched.look(block.as_deref(), dns_is_bad);
             }
@@ -202,10 +224,29 @@ impl Watch {
             return prober;
         }
         if let Some(harm) = &mut self.harm {
-            let blocks = by_stream.values().flatten().copied();
+            // What vantages meet as well is not counted twice.
+            let own = by_stream.iter().filter(|((by, _), _)| by.is_none());
+            let blocks = own.flat_map(|(_, blocks)| blocks).copied();
             cells.extend(harm.look(start_ms, at_ms, blocks));
         }
         cells
+    }
+
+    /// A vantage whose control alarms has no vote from this second on.
+    fn look_at_vantages<'b>(
+        &mut self,
+        at_ms: u64,
+        skipped: u64,
+        find: &impl Fn(Observer<'_>, &str) -> Option<&'b Block>,
+    ) {
+        for (vantage, control) in &mut self.vantage_controls {
+            let block = find(Some(vantage), &control.stream.name);
+            control.skip(skipped);
+            control.look(block, false);
+            if control.alarms(at_ms).is_some() {
+                self.left_out.insert(vantage.clone());
+            }
+        }
     }
 
     /// E of a stream that must not notice, or of a control, after the seconds given so far.
@@ -323,15 +364,53 @@ fn bet_on(evidence: &Evidence<'_>, stream: &Stream, base: &Tally, others: usize)
     Bet::above(upper, others, judgement.alpha, margin, planned)
 }
 
+/// Every vantage sees what it asks as well before the fault, so does the conductor, and the vantages' own
+/// controls can be watched.
+fn vantage_gates(evidence: &Evidence<'_>) -> Result<Vec<(String, Watched)>, NotReady> {
+    let judgement = &evidence.header.judgement;
+    let (alpha, margin) = (judgement.alpha, judgement.margin);
+    let covered = evidence.with_role(Role::Other);
+    for stream in covered.filter(|stream| evidence.roll.covers(&stream.name)) {
+        fit(evidence, stream, evidence.baseline_seen(None, stream))?;
+    }
+    let mut controls = Vec::new();
+    for member in &evidence.roll.members {
+        let refuse = |why: NotReady| NotReady::Vantage {
+            vantage: member.name.clone(),
+            why: Box::new(why),
+        };
+        if member.controls.is_empty() {
+            return Err(refuse(NotReady::NoControl));
+        }
+        let gate = |stream: &Stream| {
+            let base = evidence.baseline_seen(Some(&member.name), stream);
+            fit(evidence, stream, base).map_err(refuse)
+        };
+        for control in &member.controls {
+            let base = gate(control)?;
+            let bet = Bet::on_control(base.sample(), alpha, margin, judgement.planned_blocks);
+            let watched = Watched::new(evidence, control, bet);
+            controls.push((member.name.clone(), watched));
+        }
+        for stream in &member.streams {
+            gate(stream)?;
+        }
+    }
+    Ok(controls)
+}
+
 /// The baseline of one stream, if it is fit to compare with.
 fn gate(evidence: &Evidence<'_>, stream: &Stream) -> Result<Tally, NotReady> {
+    fit(evidence, stream, evidence.baseline(stream))
+}
+
+fn fit(evidence: &Evidence<'_>, stream: &Stream, base: Tally) -> Result<Tally, NotReady> {
     let name = || stream.name.clone();
     let attributed = is_attributed(stream);
     let expected = expected_per_block(stream, evidence.block_ms_of(stream));
     if expected < 1.0 && !(attributed && expected > 0.0) {
         return Err(NotReady::TooSparse { stream: name() });
     }
-    let base = evidence.baseline(stream);
     if base.valid == 0 {
         return Err(NotReady::NoBaseline { stream: name() });
     }

@@ -12,3 +12,4 @@ mod prober;
 mod too_little;
 mod traffic;
 mod users;
+mod vantages;

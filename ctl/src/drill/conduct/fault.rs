@@ -138,6 +138,7 @@ impl Conduct {
                         return Ok(Some(Held::Interrupted));
                     }
                 }
+                Happening::VantageLost(words) => self.scene.story.tell(&words),
                 Happening::Second(blocks) => {
                     if self.second(&blocks)? {
                         return Ok(Some(Held::Alarmed));

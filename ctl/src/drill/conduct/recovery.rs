@@ -16,8 +16,10 @@ use crate::failure::Failure;
 const ABORTED_WATCH: Duration = Duration::from_secs(20);
 /// A block is closed at most this long after its end.
 const CLOSING: Duration = Duration::from_secs(5);
-/// Reading acknowledged writes back takes no longer than this.
+/// Reading acknowledged writes back takes no longer than this for each prober.
 const READ_BACK: Duration = Duration::from_secs(30);
+/// A vantage ends as long after the conductor's own prober as its probes last, and this.
+const ENDING: Duration = Duration::from_secs(3);
 
 /// How the wait for the target ended.
 enum Settled {
@@ -78,6 +80,7 @@ impl Conduct {
                 }
                 Happening::Second(blocks) => self.narrator.second(self.scene.story, &blocks),
                 Happening::Agent(event) => self.narrator.agent(self.scene.story, &event),
+                Happening::VantageLost(words) => self.scene.story.tell(&words),
             }
         }
     }
@@ -94,6 +97,7 @@ impl Conduct {
                     return Ok(false);
                 }
                 Happening::Agent(event) => self.narrator.agent(self.scene.story, &event),
+                Happening::VantageLost(words) => self.scene.story.tell(&words),
                 Happening::Second(blocks) => {
                     self.narrator.second(self.scene.story, &blocks);
                     let last = |block: &Block| block.start_ms + BLOCK_MS >= end_ms;
@@ -136,10 +140,17 @@ impl Conduct {
         if let Some(load) = self.load.take() {
             load.stop();
         }
+        let probers = 1 + self.scene.seconds.vantages().names.len();
+        self.scene.seconds.vantages().end();
         self.scene.prober.stop().await;
-        let writes: Vec<_> = self.scene.prober.acknowledged();
+        let longest = self.prepared.streams.iter().map(|stream| stream.timeout_ms);
+        let ending = Duration::from_millis(longest.max().unwrap_or(0)) + ENDING;
+        self.scene.seconds.end_vantages(ending).await;
+        let mut writes: Vec<_> = self.scene.prober.acknowledged();
+        writes.extend(self.scene.seconds.vantage_writes(self.prepared.fleet()));
+        let within = READ_BACK * u32::try_from(probers).unwrap_or(u32::MAX);
         let ledgers: Vec<Ledger> =
-            Prober::read_back(self.prepared.fleet(), &writes, self.phases(), READ_BACK).await;
+            Prober::read_back(self.prepared.fleet(), &writes, self.phases(), within).await;
         for ledger in ledgers {
             self.scene.story.tell(&format!(
                 "{}: {} acknowledged writes read back: lost {}, duplicated {}, resurrected {}, \
