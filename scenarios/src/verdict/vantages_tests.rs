@@ -3,10 +3,11 @@
 use proptest::prelude::*;
 
 use super::drill::{
-    END, FAULT, FIRE, RATE, block, class, expect, header, header_mut, history_of, sound,
+    END, FAULT, FIRE, RATE, block, class, expect, header, header_mut, history_of, sound, stream,
 };
 use super::{Class, NotReady, Outcome, Verdict, Watch, Window, judge};
-use crate::history::{Block, Phase, Record, Vantage};
+use crate::effects::HarmBudget;
+use crate::history::{Basis, Block, Counts, Phase, Record, Role, Stream, Vantage};
 
 const STREAMS: [&str; 4] = [
     "tencent/checkout",
@@ -300,6 +301,47 @@ fn blocks_of_nobody_are_damage() {
         .streams
         .push("ali/checkout".into());
     expect(&target, Outcome::Inconclusive, &["asks ali/checkout"]);
+}
+
+/// Slow answers are another stream's again, by a limit of the conductor's own: nobody else is asked.
+#[test]
+fn what_is_not_probed_is_the_conductors_alone() {
+    let mut records = history(&|_, stream, second| sound(stream, second));
+    let slow = Counts::Slow {
+        of: "aws/checkout".into(),
+    };
+    let header = header_mut(&mut records);
+    header.streams.push(Stream {
+        basis: Basis {
+            counts: slow,
+            ..Basis::default()
+        },
+        ..stream("aws/checkout:slow", Role::Other)
+    });
+    header.vantages[0].streams.push("aws/checkout:slow".into());
+    expect(
+        &records,
+        Outcome::Inconclusive,
+        &["asks aws/checkout:slow", "no stream for it"],
+    );
+}
+
+/// What vantages meet as well is not paid twice: the target alone uses this budget up.
+#[test]
+fn harm_is_what_the_conductor_meets() {
+    let within = |by: &'static str| {
+        let mut records = history(&move |who, stream, second| {
+            let hit = who.unwrap_or_default() == by && stream == "tencent/orders" && second == 7;
+            sound(stream, second) + u32::from(hit)
+        });
+        header_mut(&mut records).judgement.effects.harm = Some(HarmBudget {
+            failed_requests: Some(u64::from(RATE) * FAULT * 3),
+            error_budget: None,
+        });
+        judge(&records).outcome
+    };
+    assert_eq!(within(AWS), Outcome::Pass);
+    assert_eq!(within(""), Outcome::Aborted);
 }
 
 /// Gives the online abort each second as the conductor does.
