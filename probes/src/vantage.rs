@@ -124,4 +124,20 @@ mod tests {
         assert!(asked.iter().all(|stream| stream.probe != "order"));
         assert!(asked.iter().any(|stream| stream.probe == "checkout"));
     }
+
+    #[test]
+    fn what_needs_a_file_of_the_conductors_is_left_to_it() {
+        let text = include_str!("../../scenarios/tests/fleet.yaml");
+        let mut fleet = scenarios::read_fleet(text, "fleet.yaml").unwrap();
+        let streams = crate::streams(&fleet, &["gd-aliyun".to_owned()]);
+        let order = fleet.probes.get_mut("order").unwrap();
+        let Ask::Http(http) = &order.ask else {
+            panic!("{order:?}");
+        };
+        let mut delete = http.clone();
+        delete.trust.ca = Some("ca.pem".into());
+        order.rewrites.delete = Some(delete);
+        let asked = vantage_streams(&fleet, &streams);
+        assert!(asked.iter().all(|stream| stream.probe != "order"));
+    }
 }

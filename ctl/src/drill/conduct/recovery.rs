@@ -14,8 +14,8 @@ use crate::failure::Failure;
 
 /// After an abort the target gets this long to come back before orders are read back.
 const ABORTED_WATCH: Duration = Duration::from_secs(20);
-/// A block is closed at most this long after its end.
-const CLOSING: Duration = Duration::from_secs(5);
+/// A block is closed, and has been waited for at the vantages, at most this long after its end.
+const CLOSING: Duration = Duration::from_secs(6);
 /// Reading acknowledged writes back takes no longer than this for each prober.
 const READ_BACK: Duration = Duration::from_secs(30);
 /// A vantage ends as long after the conductor's own prober as its probes last, and this.
