@@ -10,6 +10,7 @@ mod askers;
 mod block;
 mod board;
 mod clients;
+mod clock;
 mod control;
 mod counters;
 mod dial;
@@ -39,6 +40,7 @@ mod users;
 mod writes;
 
 pub use block::Threshold;
+pub use clock::Clocks;
 pub use kinds::ProbeError;
 pub use kubernetes::{KubeconfigError, kubernetes_config};
 pub use load::Load;

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use probes::{ProbeOut, Prober};
+use probes::{Clocks, ProbeOut, Prober};
 use scenarios::effects::LoadSecond;
 use scenarios::history::{AgentEvent, Block, Interrupted, Phase, PhaseMark, Record};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -23,7 +23,7 @@ pub enum Happening {
     Second(Vec<Block>),
     /// An agent changed its state.
     Agent(AgentEvent),
-    /// Someone wants the drill to end.
+    /// Someone wants the drill to end, or this machine can prove nothing any more.
     Interrupt(String),
     /// The asked-for time has come.
     Due,
@@ -34,6 +34,7 @@ pub struct Scene {
     pub prober: Prober,
     pub pulse: Pulse,
     recorder: Recorder,
+    clocks: Clocks,
     seconds: mpsc::Receiver<ProbeOut>,
     load: mpsc::Receiver<LoadSecond>,
     agents: mpsc::Receiver<AgentEvent>,
@@ -54,6 +55,7 @@ impl Scene {
             prober,
             pulse: Pulse::new(origin),
             recorder,
+            clocks: Clocks::since(origin),
             seconds,
             load,
             agents,
@@ -79,6 +81,11 @@ impl Scene {
                 let at_ms = self.elapsed_ms();
                 let why_recorded = why.clone();
                 self.record(Record::Interrupted(Interrupted { at_ms, why: why_recorded }))?;
+                Ok(Some(Happening::Interrupt(why)))
+            }
+            step = self.clocks.next() => {
+                let why = step.to_string();
+                self.record(Record::Clock(step))?;
                 Ok(Some(Happening::Interrupt(why)))
             }
             Some(event) = self.agents.recv() => {
