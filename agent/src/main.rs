@@ -55,6 +55,10 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(|| Unhurried(std::io::stderr()))
         .init();
+    // The usual one waits for whoever reads, and the panicking thread holds what it holds.
+    std::panic::set_hook(Box::new(|panic| {
+        complain(&format!("cellwall-agent: {panic}"))
+    }));
     if let Some(warning) = agent::mistakes::planted() {
         complain(&format!("cellwall-agent: {warning}"));
     }

@@ -10,6 +10,7 @@ mod askers;
 mod block;
 mod board;
 mod clients;
+mod clock;
 mod control;
 mod counters;
 mod dial;
@@ -40,6 +41,7 @@ pub mod vantage;
 mod writes;
 
 pub use block::Threshold;
+pub use clock::Clocks;
 pub use kinds::ProbeError;
 pub use kubernetes::{KubeconfigError, kubernetes_config};
 pub use load::Load;

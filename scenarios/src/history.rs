@@ -36,6 +36,7 @@ pub enum Record {
     Agent(AgentEvent),
     SoFar(SoFar),
     Alarm(Alarm),
+    Clock(ClockStep),
     Load(LoadSecond),
     Ledger(Ledger),
     Residue(Residue),
@@ -304,6 +305,25 @@ pub enum AlarmCause {
     Blind,
     /// Users paid more than the scenario allows; the stream is `harm/LIMIT`.
     Harm,
+}
+
+/// The prober's machine was given another time, or slept; its monotonic clock shows neither.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClockStep {
+    pub at_ms: u64,
+    /// How much further the wall clock went than the monotonic one.
+    pub wall_ms: i64,
+    /// How long the machine was suspended.
+    pub suspended_ms: u64,
+}
+
+impl std::fmt::Display for ClockStep {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.suspended_ms, self.wall_ms) {
+            (0, wall) => write!(out, "the prober's wall clock was stepped by {wall:+} ms"),
+            (asleep, _) => write!(out, "the prober's machine was suspended for {asleep} ms"),
+        }
+    }
 }
 
 /// Acknowledged writes, read back after recovery, per cell.

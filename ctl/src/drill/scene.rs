@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use probes::Prober;
+use probes::{Clocks, Prober};
 use scenarios::effects::LoadSecond;
 use scenarios::history::{AgentEvent, Block, Interrupted, Phase, PhaseMark, Record};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -26,7 +26,7 @@ pub enum Happening {
     Agent(AgentEvent),
     /// Which vantage, and why; the blocks that it does not bring say the same in the history.
     VantageLost(String),
-    /// Someone wants the drill to end.
+    /// Someone wants the drill to end, or this machine can prove nothing any more.
     Interrupt(String),
     /// The asked-for time has come.
     Due,
@@ -38,6 +38,7 @@ pub struct Scene {
     pub pulse: Pulse,
     pub seconds: Seconds,
     recorder: Recorder,
+    clocks: Clocks,
     load: mpsc::Receiver<LoadSecond>,
     agents: mpsc::Receiver<AgentEvent>,
     signals: Signals,
@@ -56,6 +57,7 @@ impl Scene {
             story: Story { origin },
             prober,
             pulse: Pulse::new(origin),
+            clocks: Clocks::since(origin),
             seconds,
             recorder,
             load,
@@ -82,6 +84,11 @@ impl Scene {
                 let at_ms = self.elapsed_ms();
                 let why_recorded = why.clone();
                 self.record(Record::Interrupted(Interrupted { at_ms, why: why_recorded }))?;
+                Ok(Some(Happening::Interrupt(why)))
+            }
+            step = self.clocks.next() => {
+                let why = step.to_string();
+                self.record(Record::Clock(step))?;
                 Ok(Some(Happening::Interrupt(why)))
             }
             Some(event) = self.agents.recv() => {

@@ -28,8 +28,24 @@ pub(super) fn rows(
             rows.push(row(frame, stream, Window::After, after, replay, findings));
         }
     }
+    let steady = check_clock(frame, findings);
     let sound = rows.iter().all(|row| row.class == Class::Sound);
-    (rows, sound)
+    (rows, sound && steady)
+}
+
+/// Whether the prober's machine kept its time. A step in the baseline counts as well: what was measured
+/// before and after it is not one measurement.
+fn check_clock(frame: &Frame<'_>, findings: &mut Findings) -> bool {
+    let steps = &frame.evidence.clock_steps;
+    for step in steps {
+        let when = match step.at_ms.checked_sub(frame.fire) {
+            Some(_) => format!("{} after fire", seconds(step.at_ms, frame.fire)),
+            None => format!("{} before fire", seconds(frame.fire, step.at_ms)),
+        };
+        let words = format!("the prober cannot be trusted: {step} {when}");
+        findings.add(Outcome::Inconclusive, words);
+    }
+    steps.is_empty()
 }
 
 fn row<'a>(

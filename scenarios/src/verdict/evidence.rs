@@ -9,8 +9,8 @@ use super::interval::Sample;
 use super::roll::Roll;
 use crate::effects::LoadSecond;
 use crate::history::{
-    AgentEvent, Alarm, Block, Header, Interrupted, Judgement, Ledger, Phase, READABLE_FORMATS,
-    Record, Residue, Role, Stream, Volume, foreign_format,
+    AgentEvent, Alarm, Block, ClockStep, Header, Interrupted, Judgement, Ledger, Phase,
+    READABLE_FORMATS, Record, Residue, Role, Stream, Volume, foreign_format,
 };
 
 /// A drill of more blocks than this is not believed (11 days of seconds).
@@ -43,6 +43,7 @@ pub(super) struct Evidence<'a> {
     /// As each vantage saw it.
     seen: BTreeMap<&'a str, BTreeMap<&'a str, Series<'a>>>,
     pub alarms: Vec<&'a Alarm>,
+    pub clock_steps: Vec<&'a ClockStep>,
     pub ledgers: Vec<&'a Ledger>,
     pub load: Vec<&'a LoadSecond>,
     pub residues: Vec<&'a Residue>,
@@ -119,6 +120,7 @@ impl<'a> Evidence<'a> {
             own: BTreeMap::new(),
             seen: BTreeMap::new(),
             alarms: Vec::new(),
+            clock_steps: Vec::new(),
             ledgers: Vec::new(),
             load: Vec::new(),
             residues: Vec::new(),
@@ -169,6 +171,7 @@ impl<'a> Evidence<'a> {
             Record::Block(block) => self.take_block(block),
             Record::Volume(volume) => self.volumes.push(volume),
             Record::Alarm(alarm) => self.alarms.push(alarm),
+            Record::Clock(step) => self.clock_steps.push(step),
             Record::Load(second) => self.load.push(second),
             Record::Ledger(ledger) => self.ledgers.push(ledger),
             Record::Residue(residue) => self.residues.push(residue),

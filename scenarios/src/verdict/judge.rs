@@ -128,7 +128,10 @@ fn not_started(evidence: &Evidence<'_>, findings: &mut Findings) {
             format!("never fired: {}", interrupted.why),
         );
     }
-    if evidence.interrupted.is_empty() {
+    for step in &evidence.clock_steps {
+        findings.add(Outcome::Aborted, format!("never fired: {step}"));
+    }
+    if evidence.interrupted.is_empty() && evidence.clock_steps.is_empty() {
         findings.add(
             Outcome::Aborted,
             "never fired; the history does not say why",
@@ -141,7 +144,9 @@ fn first_stop(evidence: &Evidence<'_>, replay: Option<&Replay>) -> Option<u64> {
     let replayed = replay.into_iter().flat_map(|r| &r.alarms).map(|a| a.at_ms);
     let recorded = evidence.alarms.iter().map(|a| a.at_ms);
     let interrupted = evidence.interrupted.iter().map(|i| i.at_ms);
-    replayed.chain(recorded).chain(interrupted).min()
+    let stepped = evidence.clock_steps.iter().map(|step| step.at_ms);
+    let all = replayed.chain(recorded).chain(interrupted).chain(stepped);
+    all.min()
 }
 
 /// Alarms about blindness and the prober, and recorded ones that the blocks do not bear out.

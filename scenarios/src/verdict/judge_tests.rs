@@ -5,7 +5,7 @@ use super::drill::{
     history_of, mark, sound, spoilt, without,
 };
 use super::{Class, Outcome, Window, settle_deadline_ms, settled, target_settled};
-use crate::history::{Block, Phase, Record};
+use crate::history::{Block, ClockStep, Phase, Record};
 
 #[test]
 fn a_clean_drill_passes_with_its_bounds() {
@@ -211,6 +211,57 @@ fn a_prober_that_fails_is_not_a_cell_that_fails() {
     assert_eq!(
         class(&verdict, "aws/checkout", Window::Fault),
         Class::Inconclusive
+    );
+}
+
+#[test]
+fn a_clock_that_is_stepped_proves_nothing_and_blames_nobody() {
+    let step = |at_ms: u64, wall_ms: i64, suspended_ms: u64| {
+        Record::Clock(ClockStep {
+            at_ms,
+            wall_ms,
+            suspended_ms,
+        })
+    };
+    let fire = FIRE * 1000;
+    for (stepped, words) in [
+        (
+            step(fire + 8_000, 3_600_000, 0),
+            "stepped by +3600000 ms 8 s after fire",
+        ),
+        (
+            step(fire - 9_000, -100, 0),
+            "stepped by -100 ms 9 s before fire",
+        ),
+        (
+            step(fire + 70_000, 5_000, 5_000),
+            "suspended for 5000 ms 70 s after fire",
+        ),
+    ] {
+        let records = spoilt(|r| r.push(stepped.clone()));
+        expect(
+            &records,
+            Outcome::Inconclusive,
+            &["prober cannot be trusted", words],
+        );
+    }
+    // A neighbour that seems to fall from then on, too.
+    let mut ill = history(&|stream, second| match stream {
+        "aws/checkout" if (0..60).contains(&second) => u32::from(second % 5 != 0),
+        _ => sound(stream, second),
+    });
+    ill.push(step(fire, 200, 0));
+    expect(
+        &ill,
+        Outcome::Inconclusive,
+        &["stepped by +200 ms 0 s after fire"],
+    );
+    let mut records = spoilt(|r| r.push(step(fire - 9_000, 100, 0)));
+    records.retain(|r| !matches!(r, Record::Phase(mark) if mark.phase == Phase::Fire));
+    expect(
+        &records,
+        Outcome::Aborted,
+        &["never fired", "stepped by +100 ms"],
     );
 }
 

@@ -1,4 +1,4 @@
-//! A wall clock that jumps an hour forth and back: faults end by the time since boot.
+//! A wall clock that jumps an hour forth and back: faults end by the time since boot, and the prober tells.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,6 +13,8 @@ const FILE: &str = "/run/altered.conf";
 const BEFORE: &str = "as it was\n";
 const HOUR: i64 = 3_600;
 const LASTS_MS: u64 = 3_000;
+/// So long the prober has nothing to tell of clocks that run together.
+const QUIET: Duration = Duration::from_millis(600);
 /// More than the emulated machine takes for arm and revert.
 const SLACK: Duration = Duration::from_millis(1_500);
 
@@ -22,8 +24,41 @@ pub fn play(report: &mut Report) -> Result<(), String> {
         for killed in [false, true] {
             jumped(report, name, jump, killed)?;
         }
+        told_by_the_prober(report, name, jump)?;
     }
     Ok(())
+}
+
+/// Once, by how much, and nothing before it.
+fn told_by_the_prober(report: &mut Report, name: &str, jump: i64) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build();
+    let runtime = runtime.map_err(|cause| cause.to_string())?;
+    runtime.block_on(async {
+        let mut clocks = probes::Clocks::since(tokio::time::Instant::now());
+        let mut next = async || tokio::time::timeout(QUIET, clocks.next()).await.ok();
+        let before = next().await;
+        step(jump)?;
+        let (told, after) = (next().await, next().await);
+        let by = told.as_ref().map(|step| (step.wall_ms, step.suspended_ms));
+        let near = by.is_some_and(|(wall, slept)| (wall - jump * 1_000).abs() < 100 && slept == 0);
+        report.holds(
+            &format!("the clock jumps an hour {name}: the prober tells it, once"),
+            near && before.is_none() && after.is_none(),
+            format!("before {before:?}, then {told:?}, then {after:?}"),
+        );
+        Ok(())
+    })
+}
+
+fn step(seconds: i64) -> Result<(), String> {
+    let wall = clock_gettime(ClockId::Realtime);
+    let there = Timespec {
+        tv_sec: wall.tv_sec + seconds,
+        tv_nsec: wall.tv_nsec,
+    };
+    clock_settime(ClockId::Realtime, there).map_err(|cause| format!("set the clock: {cause}"))
 }
 
 /// Either the agent ends it, or its guardian after the agent was killed: at the deadline, not before.
@@ -36,12 +71,7 @@ fn jumped(report: &mut Report, name: &str, jump: i64, stopped: bool) -> Result<(
     });
     let drill = Drill::start(Path::new("/run/state"), &[change], LASTS_MS)?.in_force()?;
     let begun = since_boot();
-    let wall = clock_gettime(ClockId::Realtime);
-    let there = Timespec {
-        tv_sec: wall.tv_sec + jump,
-        tv_nsec: wall.tv_nsec,
-    };
-    clock_settime(ClockId::Realtime, there).map_err(|cause| format!("set the clock: {cause}"))?;
+    step(jump)?;
     if stopped {
         let agent = nix::unistd::Pid::from_raw(drill.pid() as i32);
         let signal = nix::sys::signal::Signal::SIGSTOP;
