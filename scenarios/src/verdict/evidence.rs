@@ -96,7 +96,32 @@ impl<'a> Evidence<'a> {
         if let Some(why) = unusable(&header.judgement).or_else(|| unusable_basis(header)) {
             return Err(why);
         }
-        let mut evidence = Evidence {
+        let mut evidence = Evidence::empty(header);
+        if evidence.blocks.len() != header.streams.len() {
+            evidence
+                .damage
+                .push("two streams of the header have the same name".into());
+        }
+        evidence.call_the_roll();
+        for record in &records[1..] {
+            evidence.take(record);
+        }
+        evidence.check_marks();
+        // By what the conductor saw: slow answers are not compared between places.
+        evidence.count_by_limits();
+        evidence.leave_out(BTreeSet::new());
+        let last = evidence.last_block_end().max(evidence.ended.unwrap_or(0));
+        if last / header.judgement.block_ms > MAX_BLOCKS {
+            return Err(format!(
+                "the history claims to last more than {MAX_BLOCKS} blocks"
+            ));
+        }
+        Ok(evidence)
+    }
+
+    /// Of a drill of which nothing is known but its header.
+    fn empty(header: &'a Header) -> Evidence<'a> {
+        Evidence {
             header,
             before: None,
             thresholds: None,
@@ -127,27 +152,7 @@ impl<'a> Evidence<'a> {
             agents: Vec::new(),
             interrupted: Vec::new(),
             damage: Vec::new(),
-        };
-        if evidence.blocks.len() != header.streams.len() {
-            evidence
-                .damage
-                .push("two streams of the header have the same name".into());
         }
-        evidence.call_the_roll();
-        for record in &records[1..] {
-            evidence.take(record);
-        }
-        evidence.check_marks();
-        // By what the conductor saw: slow answers are not compared between places.
-        evidence.count_by_limits();
-        evidence.leave_out(BTreeSet::new());
-        let last = evidence.last_block_end().max(evidence.ended.unwrap_or(0));
-        if last / header.judgement.block_ms > MAX_BLOCKS {
-            return Err(format!(
-                "the history claims to last more than {MAX_BLOCKS} blocks"
-            ));
-        }
-        Ok(evidence)
     }
 
     fn take(&mut self, record: &'a Record) {
