@@ -5,6 +5,7 @@ mod bet;
 mod control;
 mod coverage;
 mod derive;
+mod doubt;
 mod durability;
 mod entrypoint;
 mod evidence;

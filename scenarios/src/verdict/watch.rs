@@ -11,6 +11,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::bet::{Bet, has_own_limit, p0_max};
 use super::coverage;
 use super::derive::{Counted, Limit};
+use super::doubt::Doubt;
 use super::evidence::{
     Evidence, Tally, block_is_half_bad, expected_per_block, is_attributed, is_blind,
 };
@@ -91,6 +92,7 @@ pub struct Watch {
     left_out: BTreeSet<String>,
     /// Once the prober is not to be trusted, nothing that it says about a cell counts.
     prober_unsound: bool,
+    doubt: Doubt,
     harm: Option<Meter>,
 }
 
@@ -158,6 +160,7 @@ impl Watch {
             vantage_controls,
             left_out: BTreeSet::new(),
             prober_unsound: false,
+            doubt: Doubt::default(),
             harm: Meter::new(evidence),
         })
     }
@@ -165,7 +168,7 @@ impl Watch {
     /// All blocks that start at `start_ms`, in any order; returns every stream that alarms now.
     ///
     /// Controls are judged first: if one alarms or is blind, only that is returned, and no cell is
-    /// called degraded from then on. A stream alarms once per cause. Seconds before fire, and
+    /// called degraded from then on; while one looks ill, cells wait (`doubt`). A stream alarms once per cause. Seconds before fire, and
     /// seconds given before, are ignored; seconds left out count as blind for every stream.
     pub fn second<'b>(
         &mut self,
@@ -212,6 +215,10 @@ impl Watch {
                 false => None,
             };
             let control = watched.stream.role == Role::Control;
+            if control && ends {
+                let (stream, length) = (&watched.stream, watched.block_ms);
+                self.doubt.look(stream, length, block.as_deref(), at_ms);
+            }
             let list = if control { &mut prober } else { &mut cells };
             watched.skip(skipped(watched.block_ms));
             if ends {
@@ -222,6 +229,11 @@ impl Watch {
         if self.prober_unsound || !prober.is_empty() {
             self.prober_unsound = true;
             return prober;
+        }
+        let mut cells = self.doubt.pass(cells, block_ms, at_ms);
+        if cells.iter().any(|alarm| alarm.cause == AlarmCause::Prober) {
+            self.prober_unsound = true;
+            return cells;
         }
         if let Some(harm) = &mut self.harm {
             // What vantages meet as well is not counted twice.

@@ -1,7 +1,7 @@
 //! The online abort on whole seconds: gate, order of judging, blindness.
 
-use super::drill::{self, FIRE, RATE, alter, block, header_mut, history, sound};
-use super::{NotReady, Watch};
+use super::drill::{self, FIRE, RATE, alter, block, expect, header_mut, history, sound};
+use super::{NotReady, Outcome, Watch};
 use crate::history::{Alarm, AlarmCause, Block, Phase, Record};
 
 /// Records up to and with the Fire mark.
@@ -240,5 +240,54 @@ fn the_gate_refuses_what_the_abort_cannot_watch() {
     assert!(
         matches!(&refused, NotReady::BadBaseline { limit, .. } if *limit == 0.10),
         "{refused:?}"
+    );
+}
+
+#[test]
+fn a_control_that_was_ill_before_does_not_let_a_cell_speak_first() {
+    // 30 of its 1,200 probes were bad before: it needs a block more than the cells.
+    let records = history(&|stream, second| match (stream, second) {
+        (_, 0..10) => RATE,
+        ("control/loopback", ..0) => u32::from(second % 2 == 0),
+        _ => 0,
+    });
+    assert_eq!(
+        told(&run(&records)),
+        [("control/loopback".into(), 5, AlarmCause::Prober)]
+    );
+    expect(
+        &records,
+        Outcome::Inconclusive,
+        &["prober cannot be trusted"],
+    );
+}
+
+#[test]
+fn a_control_that_is_blind_now_and_then_ends_the_fault_and_names_no_cell() {
+    let dead = |stream: &str, second: i64| match stream {
+        "aws/checkout" if second >= 0 => RATE,
+        _ => sound(stream, second),
+    };
+    let mut records = history(&dead);
+    for first in (0..60).step_by(3) {
+        alter(&mut records, "control/loopback", first..first + 2, |b| {
+            b.valid = 3
+        });
+    }
+    assert_eq!(
+        told(&run(&records)),
+        [("control/loopback".into(), 8, AlarmCause::Prober)]
+    );
+    expect(
+        &records,
+        Outcome::Inconclusive,
+        &["prober cannot be trusted"],
+    );
+    // Ill once: the cell waits until that is some blocks ago, and is named.
+    let mut records = history(&dead);
+    alter(&mut records, "control/loopback", 1..2, |b| b.bad = b.valid);
+    assert_eq!(
+        told(&run(&records)),
+        [("aws/checkout".into(), 6, AlarmCause::Degraded)]
     );
 }

@@ -253,10 +253,11 @@ impl Drop for Lab {
 
 /// What `crash look` says: the network of the node that it runs on.
 pub fn look() -> Result<(), String> {
-    let links = fs::read_dir("/sys/class/net").map_err(|cause| cause.to_string())?;
+    // Not by /sys, which shows the devices of the namespace in which it was mounted.
+    let links = nix::net::if_::if_nameindex().map_err(|cause| cause.to_string())?;
     let names: Vec<String> = links
-        .flatten()
-        .map(|link| link.file_name().to_string_lossy().into_owned())
+        .iter()
+        .map(|link| link.name().to_string_lossy().into_owned())
         .collect();
     let devices: Vec<&str> = names.iter().map(String::as_str).collect();
     let seen = Inventory::of_network(&devices)?;
