@@ -9,6 +9,8 @@ use crate::history::AgentEvent;
 
 /// Agents end by their own clocks; this close to the planned end that is no surprise.
 const EARLY_MS: u64 = 1000;
+/// An order to fire is given less than this before T.
+const LEAD_MS: u64 = 10_000;
 /// The agent cannot be spoken to: what it does is unknown, and by its lease it ends the fault.
 const LOST: &str = "lost";
 /// Nothing of the fault is in force at the agent, or soon nothing will be.
@@ -27,15 +29,50 @@ pub(super) fn check_agents(evidence: &Evidence<'_>, fire: u64, findings: &mut Fi
             .collect();
         // Stable: events of one millisecond stay in the order in which they came.
         events.sort_by_key(|event| event.happened_ms());
-        if !events.iter().any(|event| event.state == "firing") {
-            words.push(format!(
-                "{cell}/{node} never said that it fires: nothing shows that it cut anything"
-            ));
-        }
+        let name = format!("{cell}/{node}");
+        words.extend(not_fired(&events, fire, evidence).map(|why| format!("{name} {why}")));
         words.extend(ended_early(&events, until).map(|event| told(event, fire)));
+        words.extend(not_ended(&events, fire, evidence).map(|why| format!("{name} {why}")));
     }
     findings.add_some(Outcome::Inconclusive, words);
     check_reach(evidence, findings);
+}
+
+/// Agents take the order to fire a little before, and say so then; much before, it was another drill's.
+fn not_fired(events: &[&AgentEvent], fire: u64, evidence: &Evidence<'_>) -> Option<String> {
+    let latest = fire.saturating_add(evidence.header.judgement.guard_ms);
+    let times = events.iter().filter(|event| event.state == "firing");
+    let times: Vec<u64> = times.map(|event| event.happened_ms()).collect();
+    let in_time = |at: &u64| (fire.saturating_sub(LEAD_MS)..=latest).contains(at);
+    if times.iter().any(in_time) {
+        return None;
+    }
+    Some(match times.iter().find(|at| **at > latest) {
+        Some(at) => format!("fired only {} after fire", seconds(*at, fire)),
+        None => "never said that it fires: nothing shows that it cut anything".to_owned(),
+    })
+}
+
+/// A drill that went its planned way ends at every node, and not much later than planned. Of a node that
+/// could not be asked then, only its own clock tells when.
+fn not_ended(events: &[&AgentEvent], fire: u64, evidence: &Evidence<'_>) -> Option<String> {
+    if !evidence.alarms.is_empty() || !evidence.interrupted.is_empty() {
+        return None;
+    }
+    let ends = events.iter().rev();
+    let Some(ended) = ends
+        .take_while(|e| e.state != "firing")
+        .find(|e| e.state == "reverted")
+    else {
+        return Some("never said that its part has ended".to_owned());
+    };
+    let planned = evidence.planned_end(fire);
+    let slack = EARLY_MS.saturating_add(evidence.header.judgement.guard_ms);
+    let late = ended.happened_ms() > planned.saturating_add(slack);
+    (late && ended.since_ms.is_some()).then(|| {
+        let by = seconds(ended.happened_ms(), planned);
+        format!("held its part of the fault {by} longer than planned")
+    })
 }
 
 /// Until when an agent's end is news: after an alarm or an interruption all of them revert.

@@ -40,6 +40,56 @@ fn an_agent_lost_before_it_acts_cuts_nothing() {
 }
 
 #[test]
+fn a_node_that_fires_late_or_did_once_cut_nothing_in_time() {
+    let fires_at = |at_ms: u64| {
+        spoilt(|records| {
+            for record in records {
+                if let Record::Agent(event) = record
+                    && event.cell == "tencent"
+                    && event.state == "firing"
+                {
+                    event.at_ms = at_ms;
+                }
+            }
+        })
+    };
+    let late = fires_at(FIRE * 1000 + 3_001);
+    let said = "tencent/n1 fired only 3.0 s after fire";
+    expect(&late, Outcome::Inconclusive, &[said]);
+    let other = fires_at(0);
+    let said = "tencent/n1 never said that it fires";
+    expect(&other, Outcome::Inconclusive, &[said]);
+    expect(&fires_at(FIRE * 1000 + 100), Outcome::Pass, &[]);
+}
+
+#[test]
+fn a_part_that_outlives_its_end_or_has_none_is_told() {
+    let ended = |at_ms: Option<u64>, since_ms: Option<u64>| {
+        let mut records = without(|record| {
+            !matches!(record, Record::Agent(event)
+                if event.cell == "tencent" && event.state.starts_with("revert"))
+        });
+        if let Some(at_ms) = at_ms {
+            let mut record = agent("tencent", "reverted", at_ms);
+            if let Record::Agent(event) = &mut record {
+                event.since_ms = since_ms;
+            }
+            records.push(record);
+        }
+        records
+    };
+    let end = FAULT_END * 1000;
+    let never = ["tencent/n1 never said that its part has ended"];
+    expect(&ended(None, None), Outcome::Inconclusive, &never);
+    let late = ended(Some(end + 9_000), Some(end + 8_000));
+    let said = "tencent/n1 held its part of the fault 8 s longer than planned";
+    expect(&late, Outcome::Inconclusive, &[said]);
+    // Learnt late, but over in time by its own clock; or learnt late, and nothing else is known.
+    expect(&ended(Some(end + 9_000), Some(end)), Outcome::Pass, &[]);
+    expect(&ended(Some(end + 9_000), None), Outcome::Pass, &[]);
+}
+
+#[test]
 fn an_agent_that_ends_early_leaves_the_rest_uncut() {
     for state in ["lost", "idle", "reverting", "reverted"] {
         let said = format!("tencent/n1 was {state} 7.5 s after fire: from then on");
@@ -76,7 +126,7 @@ fn what_is_learnt_late_counts_from_when_it_was() {
                 !matches!(record, Record::Agent(event)
                     if event.cell == "ali" && event.state.starts_with("revert"))
             });
-            let mut record = agent("ali", "reverted", FAULT_END * 1000 + 3000);
+            let mut record = agent("ali", "reverted", FAULT_END * 1000 + 800);
             if let Record::Agent(event) = &mut record {
                 event.since_ms = Some(since_ms);
                 event.detail = "lease".into();

@@ -421,7 +421,9 @@ fn unusable_basis(header: &Header) -> Option<String> {
 
 /// `ENTRYPOINT@CELL`: gets as many probes as DNS pointed to the cell.
 pub(super) fn is_attributed(stream: &Stream) -> bool {
-    stream.name.contains('@')
+    let cell = stream.name.strip_prefix(&stream.probe);
+    let cell = cell.and_then(|rest| rest.strip_prefix('@'));
+    cell.is_some() && cell == stream.cell.as_deref()
 }
 
 /// Expected probes in one block.

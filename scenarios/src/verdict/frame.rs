@@ -3,6 +3,7 @@
 use super::evidence::{Evidence, Span, Tally, expected_per_block, is_attributed};
 use super::findings::percent;
 use super::interval::{self, Difference, floor_n0};
+use super::watch::CHANCE_BLIND_MAX;
 use super::{Class, Row, Window, quantiles, spread};
 use crate::history::Stream;
 
@@ -120,6 +121,14 @@ impl<'a> Frame<'a> {
         if counted < n0 {
             notes.push(format!(
                 "too few probes: {counted} of the {n0} that a proof needs"
+            ));
+        }
+        // Of others the coverage tells; how many probes an attributed stream should have, chance tells.
+        let blind = claim.now.blind as f64;
+        if is_attributed(claim.stream) && blind > CHANCE_BLIND_MAX * claim.now.expected as f64 {
+            notes.push(format!(
+                "{blind} of the window's {} blocks have fewer probes than chance leaves",
+                claim.now.expected
             ));
         }
         if let Some(at) = claim.now.episode_ms {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::Outcome;
 use super::evidence::{Evidence, Span};
 use super::findings::{Findings, seconds};
+use crate::history::Role;
 
 /// Residue outranks everything; what cannot be verified counts as residue.
 pub(super) fn check_residue(evidence: &Evidence<'_>, findings: &mut Findings) {
@@ -129,11 +130,11 @@ fn check_survivors(evidence: &Evidence<'_>, findings: &mut Findings) {
             .header
             .streams
             .iter()
-            .any(|s| s.cell.as_ref() == Some(cell))
+            .any(|s| s.role == Role::Other && s.cell.as_ref() == Some(cell))
         {
             findings.add(
                 Outcome::Inconclusive,
-                format!("{cell} was not probed at all"),
+                format!("{cell} must not notice, and nothing of it was judged by that"),
             );
         }
     }

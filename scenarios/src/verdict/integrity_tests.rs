@@ -5,7 +5,7 @@ use super::drill::{
     spoilt, stream, without,
 };
 use super::{Class, Outcome, Window};
-use crate::history::{Alarm, AlarmCause, Interrupted, Phase, Record, Role};
+use crate::history::{Alarm, AlarmCause, Block, Interrupted, Phase, Record, Role};
 
 #[test]
 fn gaps_and_damage_deny_a_pass() {
@@ -280,7 +280,7 @@ fn nothing_to_judge_by_or_nobody_to_judge() {
     expect(
         &alone,
         Outcome::Inconclusive,
-        &["tencent was not probed at all"],
+        &["tencent must not notice, and nothing of it was judged"],
     );
     let blindfold = drop_streams(&|s| s == "ali/checkout");
     expect(
@@ -315,4 +315,29 @@ fn firing_an_ill_fleet_proves_nothing() {
         Outcome::Inconclusive,
         &["fired although not ready", "aws/checkout"],
     );
+}
+
+#[test]
+fn users_of_whom_dns_tells_too_seldom_prove_nothing() {
+    let silent = |step: usize| {
+        spoilt(|records| {
+            for first in (0..60).step_by(step) {
+                let none = |b: &mut Block| (b.scheduled, b.valid, b.bad) = (0, 0, 0);
+                alter(records, "shop@tencent", first..first + 1, none);
+            }
+        })
+    };
+    let verdict = expect(
+        &silent(3),
+        Outcome::Inconclusive,
+        &[
+            "shop@tencent",
+            "20 of the window's 60 blocks have fewer probes",
+        ],
+    );
+    assert_eq!(
+        class(&verdict, "shop@tencent", Window::Fault),
+        Class::Inconclusive
+    );
+    expect(&silent(20), Outcome::Pass, &[]);
 }

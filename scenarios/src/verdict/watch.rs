@@ -25,7 +25,7 @@ const BASELINE_MAX: f64 = 0.05;
 /// Blind blocks in a row that stop the fault.
 const BLIND_RUN: u64 = 3;
 /// Share of a stream's baseline blocks that may be blind where DNS draws, or where a scrape may fail.
-const CHANCE_BLIND_MAX: f64 = 0.05;
+pub(super) const CHANCE_BLIND_MAX: f64 = 0.05;
 
 /// Why a drill must not be fired, or its history cannot be watched.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

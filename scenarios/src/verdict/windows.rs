@@ -409,12 +409,17 @@ mod tests {
     #[test]
     fn the_slowest_stream_decides() {
         let mut streams = nine(100.0);
-        streams.push(stream("shop@c1", Role::Other, 10.0, Some(500)));
+        let users = |cell: &str, role| Stream {
+            probe: "shop".to_owned(),
+            cell: Some(cell.to_owned()),
+            ..stream(&format!("shop@{cell}"), role, 10.0, Some(500))
+        };
+        streams.push(users("c1", Role::Other));
         let refused = check(&streams, &asked(45)).unwrap_err();
         assert_eq!(refused.stream, "shop@c1");
         // What users of the target see is reported only.
         streams.pop();
-        streams.push(stream("shop@c0", Role::Target, 10.0, Some(500)));
+        streams.push(users("c0", Role::Target));
         assert!(check(&streams, &asked(45)).is_ok());
     }
 
