@@ -41,7 +41,8 @@ impl Counter {
             return None;
         };
         let mut growths = Vec::new();
-        let mut anew = series.is_empty();
+        // One that had series cannot have grown by nothing when it shows none.
+        let mut anew = series.is_empty() && last.is_empty();
         for Series {
             labels,
             value,
@@ -63,6 +64,13 @@ impl Counter {
             });
         }
         anew.then_some(growths)
+    }
+}
+
+impl Counter {
+    /// Its process was started anew: what it counted before is gone, and counts from 0.
+    pub fn begin_anew(&mut self) {
+        self.last = Some(BTreeMap::new());
     }
 }
 
@@ -98,6 +106,27 @@ mod tests {
         assert_eq!(
             by(bad.take(vec![series("a", 5.0, None)], true)),
             [(5.0, false)]
+        );
+    }
+
+    #[test]
+    fn a_counter_that_vanishes_is_no_evidence_unless_its_process_is_new() {
+        let mut bad = Counter::default();
+        assert_eq!(bad.take(vec![series("a", 5.0, None)], true), None);
+        assert_eq!(
+            bad.take(Vec::new(), true),
+            None,
+            "renamed, or its job is gone"
+        );
+        assert_eq!(
+            by(bad.take(vec![series("a", 7.0, None)], true)),
+            [(2.0, false)]
+        );
+        bad.begin_anew();
+        assert_eq!(by(bad.take(Vec::new(), true)), []);
+        assert_eq!(
+            by(bad.take(vec![series("a", 1.0, None)], true)),
+            [(1.0, false)]
         );
     }
 

@@ -254,10 +254,15 @@ impl TrafficJob {
             .read(&self.selectors, due + self.traffic.timeout)
             .await?;
         let seen = series.first().is_some_and(|total| !total.is_empty());
-        let taken = counters.iter_mut().zip(series);
-        Ok(taken
-            .map(|(counter, series)| counter.take(series, seen))
-            .collect())
+        let mut all: Vec<Option<Vec<Growth>>> = Vec::new();
+        for (counter, series) in counters.iter_mut().zip(series) {
+            let total = all.first().into_iter().flatten().flatten();
+            if series.is_empty() && total.clone().any(|growth| growth.restarted) {
+                counter.begin_anew();
+            }
+            all.push(counter.take(series, seen));
+        }
+        Ok(all)
     }
 
     fn block(
@@ -272,17 +277,13 @@ impl TrafficJob {
             samples: Vec::new(),
             volume: None,
         };
-        let none: Vec<Growth> = Vec::new();
-        let (total, bad, volume) = match &grown {
-            Ok(grown) => match grown.as_slice() {
-                [Some(total), bad] => (Some(total), bad.as_ref().unwrap_or(&none), Some(total)),
-                [Some(total), bad, volume] => {
-                    (Some(total), bad.as_ref().unwrap_or(&none), volume.as_ref())
-                }
-                _ => (None, &none, None),
-            },
-            Err(_) => (None, &none, None),
+        // Requests whose errors are not known are no good ones.
+        let (counted, volume) = match grown.as_deref() {
+            Ok([Some(total), Some(bad)]) => (Some((total, bad)), Some(total)),
+            Ok([Some(total), Some(bad), volume]) => (Some((total, bad)), volume.as_ref()),
+            _ => (None, None),
         };
+        let total = counted.map(|(total, _)| total);
         let strata: BTreeMap<String, Option<String>> =
             self.traffic.streams(&self.name).into_iter().collect();
         for stream in &self.streams {
@@ -290,7 +291,7 @@ impl TrafficJob {
             let of = |growths: &[Growth]| self.sum(growths, |one| value.as_deref() == one);
             let mut block = Block::empty(&stream.name, start_ms);
             block.scheduled = expected(stream);
-            if let Some(total) = total {
+            if let Some((total, bad)) = counted {
                 block.valid = count(of(total));
                 block.scheduled = block.valid;
                 block.bad = count(of(bad)).min(block.valid);

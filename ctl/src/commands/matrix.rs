@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use scenarios::history::{Phase, Record};
+use scenarios::history::{AlarmCause, Judgement, Phase, Record};
 use scenarios::scenario::TargetSelector;
 use scenarios::verdict::matrix::{Asked, Matrix, Run};
 use scenarios::verdict::{Outcome, Verdict};
@@ -124,8 +124,11 @@ fn look(arguments: &MatrixArguments, scenario: &str, target: &str) -> Result<Dri
         Record::Header(header) => Some(header),
         _ => None,
     });
-    let same = header
-        .is_some_and(|header| header.plan == prepared.plan && header.streams == prepared.streams);
+    let same = header.is_some_and(|header| {
+        header.plan == prepared.plan
+            && header.streams == prepared.streams
+            && same_claims(&header.judgement, prepared.judgement(0))
+    });
     if !same {
         return Err(Failure::Refused {
             why: format!(
@@ -135,13 +138,26 @@ fn look(arguments: &MatrixArguments, scenario: &str, target: &str) -> Result<Dri
         });
     }
     let ended = |record: &Record| matches!(record, Record::Phase(mark) if mark.phase == Phase::End);
-    let counts = !matches!(verdict.outcome, Outcome::Aborted | Outcome::Residue);
+    // Run again, it would cost the users as much once more.
+    let too_dear =
+        |record: &Record| matches!(record, Record::Alarm(alarm) if alarm.cause == AlarmCause::Harm);
+    let counts = match verdict.outcome {
+        Outcome::Residue => false,
+        Outcome::Aborted => records.iter().any(too_dear),
+        _ => true,
+    };
     if counts && records.iter().any(ended) {
         drill.done = Some((records, verdict));
         return Ok(drill);
     }
     put_aside(&drill.history)?;
     Ok(drill)
+}
+
+/// All but the guard time, of which the clocks of the agents are a part.
+fn same_claims(one: &Judgement, mut other: Judgement) -> bool {
+    other.guard_ms = one.guard_ms;
+    *one == other
 }
 
 /// A history is never written over.
