@@ -1,6 +1,6 @@
 //! One second of one stream: what was sent in it, what became of that, and the record it makes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use scenarios::effects::{ClientKind, UserCount, UsersSeen};
@@ -104,7 +104,8 @@ impl OpenBlock {
         *self.answers.entry(cell.to_owned()).or_insert(0) += 1;
     }
 
-    /// The record. A probe still under way at `now` is bad: it is older than the threshold.
+    /// The record. A probe still under way at `now` is bad: it is older than the threshold. Told as a timeout
+    /// it stays in `under_way`, for it may still end otherwise.
     pub fn close(self, head: Head<'_>, limits: Limits, stalls: &Stalls, now: Instant) -> Closed {
         let mut block = Block {
             scheduled: u32::try_from(self.slots.len()).unwrap_or(u32::MAX),
@@ -114,10 +115,14 @@ impl OpenBlock {
         };
         let mut samples = Vec::new();
         let mut latencies = BTreeMap::new();
-        for slot in self.slots {
+        let mut under_way = BTreeSet::new();
+        for (place, slot) in self.slots.into_iter().enumerate() {
             let judged = judge(&slot, limits, stalls, now);
             if let Judged::Invalid = judged {
                 continue;
+            }
+            if slot.ended.is_none() {
+                under_way.insert(place);
             }
             block.valid += 1;
             if let Some((at, Outcome::Answered)) = slot.ended {
@@ -148,7 +153,11 @@ impl OpenBlock {
             }
         }
         block.latency_us = latencies.into_iter().collect();
-        Closed { block, samples }
+        Closed {
+            block,
+            samples,
+            under_way,
+        }
     }
 }
 
@@ -189,6 +198,8 @@ pub struct Head<'a> {
 pub struct Closed {
     pub block: Block,
     pub samples: Vec<BadSample>,
+    /// Places of probes that were told as timeouts before they had ended.
+    pub under_way: BTreeSet<usize>,
 }
 
 enum Judged {

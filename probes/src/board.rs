@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use scenarios::effects::ClientKind;
-use scenarios::history::{BadSample, Block, Stream};
+use scenarios::history::{BadSample, Block, LateEnds, Stream};
 use tokio::time::Instant;
 
 use crate::BLOCK_MS;
 use crate::block::{self, Head, Limits, OpenBlock, Threshold};
+use crate::late::Late;
 use crate::outcome::Outcome;
 use crate::stalls::Stalls;
 
@@ -37,6 +38,7 @@ struct Books {
     open: VecDeque<OpenBlock>,
     /// Closed blocks of a stream that has no threshold yet.
     baseline: Vec<Block>,
+    late: Late,
 }
 
 /// One second of all streams, closed.
@@ -45,6 +47,8 @@ pub struct Second {
     pub start_ms: u64,
     pub blocks: Vec<Block>,
     pub samples: Vec<BadSample>,
+    /// Of seconds that were closed before.
+    pub late: Vec<LateEnds>,
 }
 
 pub struct Board {
@@ -66,6 +70,7 @@ impl Board {
             },
             open: VecDeque::new(),
             baseline: Vec::new(),
+            late: Late::default(),
         };
         let streams = streams.iter().map(books).collect();
         Self {
@@ -88,8 +93,14 @@ impl Board {
         })
     }
 
-    /// Writes down how a probe ended. After its second was closed that changes nothing any more.
+    /// Writes down how a probe ended. After its second was closed only its kind of failure is still news.
     pub fn end(&mut self, ticket: Ticket, at: Instant, outcome: Outcome) {
+        if ticket.block < self.next_close {
+            if let Some(books) = self.streams.get_mut(ticket.stream) {
+                books.late.end(ticket.block, ticket.slot, &outcome);
+            }
+            return;
+        }
         if let Some(block) = self.open_block(ticket.stream, ticket.block) {
             block.end(ticket.slot, at, outcome);
         }
@@ -171,6 +182,7 @@ impl Board {
             start_ms,
             blocks: Vec::new(),
             samples: Vec::new(),
+            late: Vec::new(),
         };
         for books in &mut self.streams {
             let head = Head {
@@ -183,6 +195,8 @@ impl Board {
             if books.limits.tau.is_none() {
                 books.baseline.push(closed.block.clone());
             }
+            second.late.extend(books.late.take(&books.name));
+            books.late.expect(self.next_close, closed.under_way);
             second.blocks.push(closed.block);
             second.samples.extend(closed.samples);
         }

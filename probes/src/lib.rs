@@ -21,6 +21,7 @@ mod exposition;
 mod http;
 mod kinds;
 mod kubernetes;
+mod late;
 mod load;
 mod metered;
 mod metered_streams;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use scenarios::fleet::Fleet;
-use scenarios::history::{BadSample, Block, Ledger, Stream, Volume};
+use scenarios::history::{BadSample, Block, LateEnds, Ledger, Stream, Volume};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -37,6 +37,8 @@ pub enum ProbeOut {
         samples: Vec<BadSample>,
         /// Of traffic whose block ends with this second.
         volumes: Vec<Volume>,
+        /// Of seconds before it.
+        late: Vec<LateEnds>,
     },
 }
 
@@ -269,6 +271,7 @@ async fn forward(
         start_ms,
         mut blocks,
         mut samples,
+        late,
     }) = closed.recv().await
     {
         let mut volumes = Vec::new();
@@ -285,6 +288,7 @@ async fn forward(
                 blocks,
                 samples,
                 volumes,
+                late,
             })
             .await
             .is_err()

@@ -62,6 +62,7 @@ async fn watch(fleet: &Fleet, seconds: u64) -> Seconds {
             blocks,
             samples,
             volumes,
+            late: _,
         } = seen.recv().await.unwrap();
         let metered = blocks
             .into_iter()

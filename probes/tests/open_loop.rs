@@ -113,6 +113,38 @@ async fn a_reference_that_is_away_is_seen() {
     assert_eq!(seen.sum("a/home", |b| b.resets), 0);
 }
 
+/// Its block is closed by then: silence it seemed to be, and an answer it was.
+#[tokio::test]
+async fn an_answer_behind_the_slo_is_told_when_it_comes() {
+    let server = serve(
+        "127.0.0.1:0",
+        Arc::new(|asked| {
+            let status = if asked.path == "/" { 503 } else { 200 };
+            (Duration::from_millis(1_500), status, String::new())
+        }),
+    );
+    let mut fleet = one_cell(&server);
+    let home = fleet.probes.get_mut("home").unwrap();
+    (home.slo, home.timeout) = (Some(Duration::from_millis(200)), Duration::from_secs(3));
+    let (seen, _) = probe(&fleet, 5).await;
+    let (bad, silent) = (
+        seen.sum("a/home", |block| block.bad),
+        seen.sum("a/home", |block| block.timeouts),
+    );
+    let late = seen.late.iter().filter(|late| late.stream == "a/home");
+    let answered: u32 = late.clone().map(|late| late.server_errors).sum();
+    assert!(bad >= 80 && silent > 60, "{bad} bad, {silent} silent");
+    // Those of the last two seconds have not ended.
+    assert!(
+        answered >= silent / 2 && answered <= silent,
+        "{answered} of {silent}"
+    );
+    assert!(
+        late.clone()
+            .all(|late| late.errors == late.server_errors && late.slow == 0)
+    );
+}
+
 #[tokio::test]
 async fn what_the_prober_delayed_is_invalid_and_not_bad() {
     let server = serve(

@@ -31,6 +31,7 @@ pub enum Record {
     Header(Box<Header>),
     Phase(PhaseMark),
     Block(Block),
+    Late(LateEnds),
     Volume(Volume),
     Sample(BadSample),
     Agent(AgentEvent),
@@ -202,6 +203,20 @@ pub struct Block {
 /// A count that nobody would miss in its line.
 fn is_zero<T: Default + PartialEq>(count: &T) -> bool {
     *count == T::default()
+}
+
+/// Probes that were under way when their block was closed, and so were told as its `timeouts`: those that
+/// ended in another way later, within their own timeout. Bad they were all the same.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LateEnds {
+    pub stream: String,
+    pub start_ms: u64,
+    /// Answered as expected, but slower than the threshold.
+    pub slow: u32,
+    pub resets: u32,
+    pub errors: u32,
+    /// Of the errors, those with a status of 500 to 599.
+    pub server_errors: u32,
 }
 
 /// How many real requests a cell had in one block, and how many of them some stream stands for.

@@ -115,6 +115,9 @@ impl Scene {
         for block in &second.blocks {
             self.record(Record::Block(block.clone()))?;
         }
+        for late in second.late {
+            self.record(Record::Late(late))?;
+        }
         for volume in second.volumes {
             self.record(Record::Volume(volume))?;
         }

@@ -19,7 +19,7 @@ use scenarios::effects::{ClientKind, ClientMix};
 use scenarios::fleet::{
     Ask, Cell, DnsName, Entrypoint, Fleet, HttpMethod, HttpRequest, Plane, Probe, Rewrites,
 };
-use scenarios::history::{BadSample, Block};
+use scenarios::history::{BadSample, Block, LateEnds};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -254,6 +254,7 @@ pub fn entrypoint(resolver: SocketAddr, port: u16, cells: &[&str]) -> Entrypoint
 pub struct Seen {
     pub blocks: BTreeMap<String, Vec<Block>>,
     pub samples: Vec<BadSample>,
+    pub late: Vec<LateEnds>,
 }
 
 impl Seen {
@@ -262,6 +263,7 @@ impl Seen {
             start_ms,
             blocks,
             samples,
+            late,
             ..
         } = out;
         for block in blocks {
@@ -277,6 +279,7 @@ impl Seen {
             stream.push(block);
         }
         self.samples.extend(samples);
+        self.late.extend(late);
     }
 
     /// Adds one field up over the blocks of a stream.

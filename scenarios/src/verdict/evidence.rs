@@ -9,7 +9,7 @@ use super::interval::Sample;
 use super::roll::Roll;
 use crate::effects::LoadSecond;
 use crate::history::{
-    AgentEvent, Alarm, Block, ClockStep, Header, Interrupted, Judgement, Ledger, Phase,
+    AgentEvent, Alarm, Block, ClockStep, Header, Interrupted, Judgement, LateEnds, Ledger, Phase,
     READABLE_FORMATS, Record, Residue, Role, Stream, Volume, foreign_format,
 };
 
@@ -46,6 +46,7 @@ pub(super) struct Evidence<'a> {
     pub clock_steps: Vec<&'a ClockStep>,
     pub ledgers: Vec<&'a Ledger>,
     pub load: Vec<&'a LoadSecond>,
+    pub late: Vec<&'a LateEnds>,
     pub residues: Vec<&'a Residue>,
     pub agents: Vec<&'a AgentEvent>,
     pub interrupted: Vec<&'a Interrupted>,
@@ -148,6 +149,7 @@ impl<'a> Evidence<'a> {
             clock_steps: Vec::new(),
             ledgers: Vec::new(),
             load: Vec::new(),
+            late: Vec::new(),
             residues: Vec::new(),
             agents: Vec::new(),
             interrupted: Vec::new(),
@@ -178,12 +180,24 @@ impl<'a> Evidence<'a> {
             Record::Alarm(alarm) => self.alarms.push(alarm),
             Record::Clock(step) => self.clock_steps.push(step),
             Record::Load(second) => self.load.push(second),
+            Record::Late(late) => self.take_late(late),
             Record::Ledger(ledger) => self.ledgers.push(ledger),
             Record::Residue(residue) => self.residues.push(residue),
             Record::Agent(event) => self.agents.push(event),
             Record::Interrupted(interrupted) => self.interrupted.push(interrupted),
             // For people: the verdict is made anew from the blocks.
             Record::Sample(_) | Record::SoFar(_) | Record::Verdict(_) => {}
+        }
+    }
+
+    fn take_late(&mut self, late: &'a LateEnds) {
+        match self.lengths.contains_key(late.stream.as_str()) {
+            true => self.late.push(late),
+            false => {
+                let stream = &late.stream;
+                self.damage
+                    .push(format!("late ends of the unknown stream {stream}"));
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 //! How the target failed: a cloud that is gone is silent, an answer says that a part of it lived.
 
+use std::collections::BTreeMap;
+
 use super::evidence::Span;
 use super::findings::{Findings, percent};
 use super::frame::Frame;
@@ -11,15 +13,21 @@ use crate::history::{Block, Role, Stream};
 /// The target's bad probes by kind, in the order of `Symptom::ALL`.
 type Mix = [u64; 5];
 
-fn counts(block: &Block) -> Mix {
+fn counts(block: &Block, late: LateMix) -> Mix {
+    let answered = late
+        .slow
+        .saturating_add(late.resets)
+        .saturating_add(late.errors);
+    let wrong = late.errors.saturating_sub(late.server_errors);
     Symptom::ALL.map(|symptom| {
-        u64::from(match symptom {
-            Symptom::Timeouts => block.timeouts,
-            Symptom::Resets => block.resets,
-            Symptom::ServerErrors => block.server_errors.min(block.errors),
-            Symptom::WrongAnswers => block.errors.saturating_sub(block.server_errors),
-            Symptom::Slow => block.slow,
-        })
+        let (seen, late) = match symptom {
+            Symptom::Timeouts => return u64::from(block.timeouts).saturating_sub(answered),
+            Symptom::Resets => (block.resets, late.resets),
+            Symptom::ServerErrors => (block.server_errors.min(block.errors), late.server_errors),
+            Symptom::WrongAnswers => (block.errors.saturating_sub(block.server_errors), wrong),
+            Symptom::Slow => (block.slow, late.slow),
+        };
+        u64::from(seen).saturating_add(late)
     })
 }
 
@@ -28,15 +36,41 @@ fn mix(frame: &Frame<'_>, span: Span, tells: impl Fn(&Stream) -> bool) -> Mix {
     // Slow answers and gauges are the verdict's own counts, and would tell the same probes twice.
     let streams = frame.evidence.with_role(Role::Target);
     for stream in streams.filter(|stream| stream.is_probed() && tells(stream)) {
-        let blocks = frame.evidence.blocks.get(stream.name.as_str());
+        // The conductor's own: late ends are told of its probes alone.
+        let blocks = frame.evidence.series(None, &stream.name);
         let blocks = blocks.map(|blocks| blocks.range(span.from..span.to.max(span.from)));
-        for (_, block) in blocks.into_iter().flatten() {
-            for (sum, seen) in mix.iter_mut().zip(counts(block)) {
+        let late = late_ends(frame, stream);
+        for (start_ms, block) in blocks.into_iter().flatten() {
+            let late = late.get(start_ms).copied().unwrap_or_default();
+            for (sum, seen) in mix.iter_mut().zip(counts(block, late)) {
                 *sum = sum.saturating_add(seen);
             }
         }
     }
     mix
+}
+
+#[derive(Clone, Copy, Default)]
+struct LateMix {
+    slow: u64,
+    resets: u64,
+    errors: u64,
+    server_errors: u64,
+}
+
+/// What became of probes that were told as timeouts, by the start of their block.
+fn late_ends(frame: &Frame<'_>, stream: &Stream) -> BTreeMap<u64, LateMix> {
+    let mut all: BTreeMap<u64, LateMix> = BTreeMap::new();
+    let late = frame.evidence.late.iter();
+    for told in late.filter(|late| late.stream == stream.name) {
+        let sum = all.entry(told.start_ms).or_default();
+        let add = |sum: &mut u64, seen: u32| *sum = sum.saturating_add(u64::from(seen));
+        add(&mut sum.slow, told.slow);
+        add(&mut sum.resets, told.resets);
+        add(&mut sum.errors, told.errors);
+        add(&mut sum.server_errors, told.server_errors.min(told.errors));
+    }
+    all
 }
 
 fn all(mix: &Mix) -> u64 {
@@ -116,4 +150,54 @@ pub(super) fn check(frame: &Frame<'_>, findings: &mut Findings) {
             only.join(" or ")
         ),
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::drill::{FAULT, FIRE, RATE, expect, header_mut, spoilt};
+    use super::*;
+    use crate::effects::SymptomClaim;
+    use crate::history::{LateEnds, Record};
+
+    /// All probes of the target that must fall seemed silent, and so many of each block answered later.
+    fn answered_late(each: u32) -> Vec<Record> {
+        spoilt(|records| {
+            header_mut(records).judgement.effects.symptom = Some(SymptomClaim {
+                only: vec![Symptom::Timeouts],
+                at_least: 0.9,
+            });
+            for second in 0..FAULT {
+                for stream in ["ali/checkout", "ali/orders", "shop@ali"] {
+                    records.push(Record::Late(LateEnds {
+                        stream: stream.into(),
+                        start_ms: (FIRE + second) * 1000,
+                        errors: each,
+                        server_errors: each,
+                        ..LateEnds::default()
+                    }));
+                }
+            }
+        })
+    }
+
+    #[test]
+    fn what_answered_late_was_not_silent() {
+        expect(&answered_late(0), Outcome::Pass, &["timeouts 100.0 %"]);
+        expect(
+            &answered_late(RATE),
+            Outcome::Inconclusive,
+            &["another fault was in force", "5xx 100.0 %"],
+        );
+        let unknown = spoilt(|records| {
+            records.push(Record::Late(LateEnds {
+                stream: "mars/home".into(),
+                ..LateEnds::default()
+            }));
+        });
+        expect(
+            &unknown,
+            Outcome::Inconclusive,
+            &["unknown stream mars/home"],
+        );
+    }
 }

@@ -226,20 +226,31 @@ impl Watch {
             }
             list.extend(watched.alarms(at_ms));
         }
+        // What vantages meet as well is not counted twice.
+        let own = by_stream.iter().filter(|((by, _), _)| by.is_none());
+        let own = own.flat_map(|(_, blocks)| blocks).copied();
+        self.said(prober, cells, (start_ms, at_ms), own)
+    }
+
+    /// Of the alarms of one second, those that count.
+    fn said<'b>(
+        &mut self,
+        prober: Vec<Alarm>,
+        cells: Vec<Alarm>,
+        (start_ms, at_ms): (u64, u64),
+        own: impl Iterator<Item = &'b Block>,
+    ) -> Vec<Alarm> {
         if self.prober_unsound || !prober.is_empty() {
             self.prober_unsound = true;
             return prober;
         }
-        let mut cells = self.doubt.pass(cells, block_ms, at_ms);
+        let mut cells = self.doubt.pass(cells, self.block_ms, at_ms);
         if cells.iter().any(|alarm| alarm.cause == AlarmCause::Prober) {
             self.prober_unsound = true;
             return cells;
         }
         if let Some(harm) = &mut self.harm {
-            // What vantages meet as well is not counted twice.
-            let own = by_stream.iter().filter(|((by, _), _)| by.is_none());
-            let blocks = own.flat_map(|(_, blocks)| blocks).copied();
-            cells.extend(harm.look(start_ms, at_ms, blocks));
+            cells.extend(harm.look(start_ms, at_ms, own));
         }
         cells
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use probes::vantage::Said;
 use probes::{ProbeOut, Write};
 use scenarios::fleet::Fleet;
-use scenarios::history::{BadSample, Block, Volume};
+use scenarios::history::{BadSample, Block, LateEnds, Volume};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -19,11 +19,12 @@ use super::{Begun, Heard};
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// One second of all who look.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Second {
     pub blocks: Vec<Block>,
     pub samples: Vec<BadSample>,
     pub volumes: Vec<Volume>,
+    pub late: Vec<LateEnds>,
 }
 
 /// The next thing that is known.
@@ -129,8 +130,8 @@ impl Seconds {
             let until = self.waiting.front().map(|waiting| waiting.until);
             tokio::select! {
                 own = self.own.recv() => match own {
-                    Some(ProbeOut::Second { start_ms, blocks, samples, volumes }) => {
-                        let second = Second { blocks, samples, volumes };
+                    Some(ProbeOut::Second { start_ms, blocks, samples, volumes, late }) => {
+                        let second = Second { blocks, samples, volumes, late };
                         self.wait(start_ms, second, Instant::now());
                     }
                     None => match self.waiting.pop_front() {
@@ -183,7 +184,7 @@ impl Seconds {
                 let second = Second {
                     blocks,
                     samples,
-                    volumes: Vec::new(),
+                    ..Second::default()
                 };
                 theirs.seconds.insert(start_ms, second);
                 None
@@ -262,8 +263,7 @@ mod tests {
         );
         Second {
             blocks: vec![serde_json::from_str(&text).expect("a block")],
-            samples: Vec::new(),
-            volumes: Vec::new(),
+            ..Second::default()
         }
     }
 
