@@ -36,6 +36,8 @@ mod agents_tests;
 #[cfg(test)]
 mod basis_tests;
 #[cfg(test)]
+mod claims_tests;
+#[cfg(test)]
 mod consistency_tests;
 #[cfg(test)]
 pub(crate) mod drill;
