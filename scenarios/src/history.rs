@@ -43,6 +43,9 @@ pub enum Record {
     Residue(Residue),
     Interrupted(Interrupted),
     Verdict(Box<crate::verdict::Verdict>),
+    /// The reader's own remark, never written: the last line is cut off, so a record is not known.
+    #[serde(skip)]
+    Torn,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -2,6 +2,7 @@
 
 mod agents;
 mod bet;
+mod consistency;
 mod control;
 mod coverage;
 mod derive;
@@ -35,6 +36,10 @@ pub mod windows;
 mod agents_tests;
 #[cfg(test)]
 mod basis_tests;
+#[cfg(test)]
+mod claims_tests;
+#[cfg(test)]
+mod consistency_tests;
 #[cfg(test)]
 pub(crate) mod drill;
 #[cfg(test)]

@@ -5,17 +5,23 @@ use serde::Deserialize;
 use super::{READABLE_FORMATS, Record};
 use crate::input::{InputError, Position};
 
+/// How the line of a verdict begins.
+const VERDICT: &[u8] = b"{\"verdict\":";
+
 /// Takes the lines of one history file in their order.
 #[derive(Debug)]
 pub struct Reader {
     file: String,
     records: Vec<Record>,
     torn: bool,
+    /// A line came without its line feed: it must have been the last.
+    open: bool,
 }
 
 /// All that a file holds.
 #[derive(Debug)]
 pub struct History {
+    /// The last is `Torn` where a record may be cut off that the verdict is made from.
     pub records: Vec<Record>,
     /// Its last line is cut off: whoever wrote it was killed, or is still writing.
     pub torn: bool,
@@ -39,25 +45,39 @@ impl Reader {
             file: file.to_owned(),
             records: Vec::new(),
             torn: false,
+            open: false,
         }
     }
 
     /// The next line, with its line feed if it has one. Only the last may be without it, and is then
     /// left out unless it is a whole record.
     pub fn line(&mut self, line: &[u8]) -> Result<(), InputError> {
+        if self.open {
+            let message = "the line is longer than any record";
+            return Err(self.error(b"", 1, message));
+        }
         let (line, whole) = match line.strip_suffix(b"\n") {
             Some(line) => (line, true),
             None => (line, false),
         };
+        self.open = !whole;
         if self.records.is_empty() && whole {
             self.check_format(line)?;
         }
         match serde_json::from_slice(line) {
             Ok(record) => self.records.push(record),
-            Err(_) if !whole => self.torn = true,
+            Err(_) if !whole => self.tear(line),
             Err(error) => return Err(self.error(line, error.column(), &words(&error))),
         }
         Ok(())
+    }
+
+    /// A verdict is never judged by: of all records it alone may be cut off without harm.
+    fn tear(&mut self, line: &[u8]) {
+        self.torn = true;
+        if !self.records.is_empty() && !line.starts_with(VERDICT) {
+            self.records.push(Record::Torn);
+        }
     }
 
     /// A file without any record is no history.
@@ -148,11 +168,25 @@ mod tests {
         assert!(!history.torn);
         for cut in 1..MARK.len() - 1 {
             let history = read(&text.as_bytes()[..text.len() - 1 - cut]).unwrap();
-            assert_eq!((history.records.len(), history.torn), (1, true), "{cut}");
+            assert!(history.torn, "{cut}");
+            assert_eq!(history.records[1..], [Record::Torn], "{cut}");
         }
         // Only the line feed is missing: nothing of the record is.
         let history = read(text.trim_end().as_bytes()).unwrap();
         assert_eq!((history.records.len(), history.torn), (2, false));
+    }
+
+    /// As of a device that never ends: who reads in pieces hears of it with the second one.
+    #[test]
+    fn nothing_comes_behind_a_line_without_its_end() {
+        let mut reader = Reader::of("h.jsonl");
+        reader.line(&[0; 1000]).unwrap();
+        let error = reader.line(&[0; 1000]).unwrap_err().to_string();
+        assert!(error.contains("longer than any record"), "{error}");
+        let mut reader = Reader::of("h.jsonl");
+        reader.line(header().as_bytes()).unwrap();
+        reader.line(MARK.trim_end().as_bytes()).unwrap();
+        assert!(reader.line(MARK.as_bytes()).is_err());
     }
 
     #[test]

@@ -1,25 +1,31 @@
 //! How much of the real requests of each cell some stream stands for; what nobody looks at is unknown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Outcome;
 use super::evidence::Evidence;
 use super::findings::{Findings, percent};
 use super::watch::NotReady;
-use crate::history::Role;
+use crate::history::{Counts, Role};
+
+/// Share of the blocks of a traffic that may go uncounted, as of the blocks of its streams.
+const MISSING_MAX: f64 = 0.05;
 
 /// Requests of one cell: all, and those that a stream stands for.
 type Seen = (u64, u64);
 
-/// Every (cell, traffic) with a declared coverage, and its requests in `[from, to)`. A census, not a
+/// Every cell that must not notice with every traffic of a declared coverage, and its requests in
+/// `[from, to)`. A census, not a
 /// sample: no interval. Cells of the target are left out; nothing is claimed of their traffic.
 fn seen<'a>(evidence: &Evidence<'a>, from: u64, to: u64) -> BTreeMap<(&'a str, &'a str), Seen> {
-    let declared = &evidence.header.judgement.coverage;
+    let declared = evidence.header.judgement.coverage.keys();
     let others = evidence.with_role(Role::Other);
-    let mut sums: BTreeMap<(&str, &str), Seen> = others
-        .filter_map(|stream| {
-            let (traffic, _) = declared.get_key_value(traffic_of(&stream.probe))?;
-            Some(((stream.cell.as_deref()?, traffic.as_str()), (0, 0)))
+    let cells: BTreeSet<&str> = others.filter_map(|stream| stream.cell.as_deref()).collect();
+    let mut sums: BTreeMap<(&str, &str), Seen> = declared
+        .flat_map(|traffic| {
+            cells
+                .iter()
+                .map(move |cell| ((*cell, traffic.as_str()), (0, 0)))
         })
         .collect();
     for volume in &evidence.volumes {
@@ -87,8 +93,33 @@ pub(super) fn check(evidence: &Evidence<'_>, fire: u64, findings: &mut Findings)
             )),
             Some(_) => {}
         }
+        let (missing, all) = uncounted(evidence, fire, (cell, traffic));
+        if requests.0 > 0 && missing as f64 > MISSING_MAX * all as f64 {
+            words.push(format!(
+                "coverage: {missing} of {all} blocks of {traffic} in {cell} were not counted"
+            ));
+        }
     }
     findings.add_some(Outcome::Inconclusive, words);
+}
+
+/// Blocks from fire to the end whose requests nobody counted, and all of them. What one scrape misses
+/// the next one counts, so a few may be missing.
+fn uncounted(evidence: &Evidence<'_>, fire: u64, (cell, traffic): (&str, &str)) -> (u64, u64) {
+    let mut streams = evidence.header.streams.iter();
+    let counted =
+        streams.find(|s| s.basis.counts == Counts::Requests && traffic_of(&s.probe) == traffic);
+    let block_ms = counted.map_or(evidence.block_ms(), |stream| evidence.block_ms_of(stream));
+    let (first, last) = (fire.div_ceil(block_ms), evidence.end() / block_ms);
+    let counted = evidence.volumes.iter().filter(|volume| {
+        volume.cell == cell
+            && volume.traffic == traffic
+            && volume.start_ms.is_multiple_of(block_ms)
+            && (first..last).contains(&(volume.start_ms / block_ms))
+    });
+    let starts: BTreeSet<u64> = counted.map(|volume| volume.start_ms).collect();
+    let all = last.saturating_sub(first);
+    (all.saturating_sub(starts.len() as u64), all)
 }
 
 /// What a pass says of it: the least share of any cell.

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use super::Outcome;
 use super::evidence::{Evidence, is_attributed};
 use super::findings::Findings;
-use crate::effects::{DataLimits, Durability, WriteCounts};
+use crate::effects::{DataLimits, Durability, WriteCounts, WritePhase};
 use crate::fleet::Fleet;
 use crate::history::Ledger;
 
@@ -39,7 +39,12 @@ pub(super) fn check(evidence: &Evidence<'_>, findings: &mut Findings) {
         return;
     }
     // Older histories hold no fleet; then only the ledgers themselves tell which probes write.
-    let fleet = crate::read_fleet(&evidence.header.fleet, "the recorded fleet").ok();
+    let recorded = &evidence.header.fleet;
+    let fleet = crate::read_fleet(recorded, "the recorded fleet").ok();
+    if fleet.is_none() && !recorded.is_empty() {
+        let words = "the recorded fleet cannot be read, so nobody knows which probes write";
+        findings.add(Outcome::Inconclusive, words);
+    }
     for ledger in &evidence.ledgers {
         let limits = match rule {
             Rule::LostOverAll(lost) => Some(DataLimits {
@@ -54,6 +59,9 @@ pub(super) fn check(evidence: &Evidence<'_>, findings: &mut Findings) {
         if let Some(limits) = limits {
             check_ledger(evidence, ledger, limits, everywhere, findings);
             check_evidence(ledger, fleet.as_ref(), findings);
+            if !is_target(evidence, ledger) {
+                check_phases(ledger, findings);
+            }
         }
     }
     let there: BTreeSet<(String, String)> = evidence
@@ -191,6 +199,25 @@ fn check_evidence(ledger: &Ledger, fleet: Option<&Fleet>, findings: &mut Finding
     }
 }
 
+/// Whoever acknowledged nothing before the fault, or nothing in it, has kept no promise in it. Of the
+/// target nothing is asked: a cell that is cut off acknowledges nothing.
+fn check_phases(ledger: &Ledger, findings: &mut Findings) {
+    if ledger.phases.is_empty() || ledger.acknowledged == 0 {
+        return; // Older ledgers know none; without a write it is told already.
+    }
+    for phase in [WritePhase::Before, WritePhase::During] {
+        let counts = ledger.phases.get(&phase);
+        if counts.is_none_or(|counts| counts.acknowledged == 0) {
+            let (cell, probe) = (&ledger.cell, &ledger.probe);
+            let words = format!(
+                "{cell}/{probe}: no write was acknowledged {}",
+                phase.words()
+            );
+            findings.add(Outcome::Inconclusive, words);
+        }
+    }
+}
+
 /// Every (cell, probe) whose writes must be read back: of the probes that the recorded fleet reads
 /// back, in all of its cells; and of those that have a ledger anywhere, wherever they have a stream.
 fn wanted_ledgers(evidence: &Evidence<'_>, fleet: Option<&Fleet>) -> BTreeSet<(String, String)> {
@@ -210,6 +237,17 @@ fn wanted_ledgers(evidence: &Evidence<'_>, fleet: Option<&Fleet>) -> BTreeSet<(S
     wanted
 }
 
+/// Of whose writes nothing is asked, if of anybody's.
+fn unjudged(evidence: &Evidence<'_>, rule: &Rule<'_>) -> String {
+    match rule {
+        Rule::BySide(Durability { target: None }) => {
+            let cells = evidence.header.plan.target.cells.join(", ");
+            format!(" (those of {cells} are counted and not judged)")
+        }
+        Rule::BySide(_) | Rule::LostOverAll(_) => String::new(),
+    }
+}
+
 /// What a pass says of the writes, if they were judged.
 pub(super) fn on_pass(evidence: &Evidence<'_>) -> Option<String> {
     let rule = rule(evidence)?;
@@ -218,13 +256,16 @@ pub(super) fn on_pass(evidence: &Evidence<'_>) -> Option<String> {
         ledgers.fold(0u64, |sum, ledger| sum.saturating_add(part(ledger)))
     };
     let told = format!(
-        "{} acknowledged writes read back, {} lost, none twice",
+        "{} acknowledged writes read back, {} lost, {} twice, {} not to be read{}",
         sum(|l| l.acknowledged),
-        sum(|l| l.lost)
+        sum(|l| l.lost),
+        sum(|l| l.duplicated),
+        sum(|l| l.unread),
+        unjudged(evidence, &rule)
     );
     let (updated, deleted) = (sum(|l| l.updated), sum(|l| l.deleted));
     Some(match rule {
-        Rule::BySide(_) if updated + deleted > 0 => format!(
+        Rule::BySide(_) if updated.max(deleted) > 0 => format!(
             "{told}; of {updated} updated and {deleted} deleted ones {} resurrected, {} stale",
             sum(|l| l.resurrected),
             sum(|l| l.stale)

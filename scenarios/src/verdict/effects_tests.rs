@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::drill::{
-    AFTER, END, FAULT, FAULT_END, FIRE, RATE, alter, expect, header_mut, history, sound, spoilt,
+    AFTER, FAULT, FAULT_END, FIRE, RATE, alter, expect, header_mut, history, sound, spoilt,
 };
 use super::{Outcome, UserWindow, judge};
 use crate::effects::*;
@@ -236,8 +236,8 @@ fn an_exceeded_harm_budget_aborts_and_names_its_second() {
     assert_eq!(verdict.outcome.exit_code(), 3);
     let words = ["harm budget", "5 s after fire: 300 failed requests"];
     expect(&harm(Some(299), None), Outcome::Aborted, &words);
-    // Six streams of 20/s from fire to the end, 25 % of them.
-    let due = 6 * u64::from(RATE) * (END - FIRE);
+    // Six streams of 20/s from fire to the planned end, a quarter of them.
+    let due = 6 * u64::from(RATE) * (FAULT + 10 + AFTER);
     let share = (whole - 1) as f64 / due as f64;
     expect(&harm(None, Some(share)), Outcome::Aborted, &["errorBudget"]);
     assert_eq!(

@@ -4,6 +4,7 @@ mod views;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::consistency;
 use super::derive::{self, Counted, Limit};
 use super::interval::Sample;
 use super::roll::Roll;
@@ -30,8 +31,8 @@ pub(super) struct Evidence<'a> {
     /// What is judged, as each stream counts it: the conductor's blocks, or, where others look too,
     /// those that speak for all. Those of slow answers and gauges are made from others.
     pub blocks: BTreeMap<&'a str, Series<'a>>,
-    /// Length of the blocks of each stream, ms.
-    lengths: HashMap<&'a str, u64>,
+    /// The streams of the header by their names: a million blocks look theirs up.
+    known: HashMap<&'a str, &'a Stream>,
     /// Limits of the streams that count by one.
     pub limits: BTreeMap<&'a str, Limit>,
     pub volumes: Vec<&'a Volume>,
@@ -108,6 +109,9 @@ impl<'a> Evidence<'a> {
             evidence.take(record);
         }
         evidence.check_marks();
+        evidence.damage.extend(consistency::of_header(header));
+        let records = consistency::of_records(&evidence);
+        evidence.damage.extend(records);
         // By what the conductor saw: slow answers are not compared between places.
         evidence.count_by_limits();
         evidence.leave_out(BTreeSet::new());
@@ -134,10 +138,10 @@ impl<'a> Evidence<'a> {
                 .iter()
                 .map(|s| (s.name.as_str(), BTreeMap::new()))
                 .collect(),
-            lengths: header
+            known: header
                 .streams
                 .iter()
-                .map(|s| (s.name.as_str(), s.block_ms(header.judgement.block_ms)))
+                .map(|s| (s.name.as_str(), s))
                 .collect(),
             limits: BTreeMap::new(),
             volumes: Vec::new(),
@@ -182,7 +186,8 @@ impl<'a> Evidence<'a> {
             Record::Load(second) => self.load.push(second),
             Record::Late(late) => self.take_late(late),
             Record::Ledger(ledger) => self.ledgers.push(ledger),
-            Record::Residue(residue) => self.residues.push(residue),
+            Record::Residue(residue) => self.take_residue(residue),
+            Record::Torn => self.damage.push("the history ends within a line".into()),
             Record::Agent(event) => self.agents.push(event),
             Record::Interrupted(interrupted) => self.interrupted.push(interrupted),
             // For people: the verdict is made anew from the blocks.
@@ -191,7 +196,7 @@ impl<'a> Evidence<'a> {
     }
 
     fn take_late(&mut self, late: &'a LateEnds) {
-        match self.lengths.contains_key(late.stream.as_str()) {
+        match self.known.contains_key(late.stream.as_str()) {
             true => self.late.push(late),
             false => {
                 let stream = &late.stream;
@@ -207,8 +212,8 @@ impl<'a> Evidence<'a> {
             None => block.stream.as_str(),
         };
         let at = block.start_ms;
-        let block_ms = self.lengths.get(block.stream.as_str()).copied();
-        let block_ms = block_ms.unwrap_or(self.block_ms());
+        let stream = self.known.get(block.stream.as_str()).copied();
+        let block_ms = stream.map_or(self.block_ms(), |stream| self.block_ms_of(stream));
         if !at.is_multiple_of(block_ms) {
             self.damage.push(format!(
                 "{name}: the block at {at} ms is not on the block grid"
@@ -218,6 +223,12 @@ impl<'a> Evidence<'a> {
                 "{name}: the block at {at} ms has impossible counts"
             ));
         } else {
+            // It counts all the same: what it shows to be degraded stays so.
+            let why = stream.and_then(|stream| consistency::of_block(stream, block));
+            if let Some(why) = why {
+                self.damage
+                    .push(format!("{name}: the block at {at} ms {why}"));
+            }
             let seen = match block.vantage.as_deref() {
                 None => self.blocks.get_mut(block.stream.as_str()),
                 Some(vantage) => self
@@ -237,6 +248,17 @@ impl<'a> Evidence<'a> {
                 }
             }
         }
+    }
+
+    /// What a node holds before the fault says nothing of what the fault leaves.
+    fn take_residue(&mut self, residue: &'a Residue) {
+        if self.fire.is_none() {
+            let Residue { cell, node, .. } = residue;
+            self.damage.push(format!(
+                "{cell}/{node}: its residue is recorded before the fault"
+            ));
+        }
+        self.residues.push(residue);
     }
 
     pub fn stream(&self, name: &str) -> Option<&'a Stream> {
@@ -412,10 +434,12 @@ fn unusable(judgement: &Judgement) -> Option<String> {
     let fraction = |x: f64| x > 0.0 && x < 1.0;
     let good = fraction(judgement.alpha)
         && fraction(judgement.margin)
-        && judgement.effective_min >= 0.0
+        && judgement.effective_min > 0.0
         && judgement.effective_min < 1.0
         && judgement.block_ms > 0;
-    (!good).then(|| "the header's judgement is out of range (alpha, margin, block length)".into())
+    (!good).then(|| {
+        "the header's judgement is out of range (alpha, margin, effect, block length)".into()
+    })
 }
 
 /// Words if a stream has blocks or a margin that cannot be used.

@@ -4,11 +4,15 @@ use super::evidence::{Evidence, Span, Tally, expected_per_block, is_attributed};
 use super::findings::percent;
 use super::interval::{self, Difference, floor_n0};
 use super::watch::CHANCE_BLIND_MAX;
+use super::windows::BLOCKS_MIN;
 use super::{Class, Row, Window, quantiles, spread};
 use crate::history::Stream;
 
 /// Share of the scheduled probes that must be valid in every window.
 const COVERAGE_MIN: f64 = 0.95;
+
+/// A watch of more parts than this is not believed (a day of baselines of 45 s).
+const PARTS_MAX: u64 = 2_000;
 
 /// Note of a window that was not seen to its planned end.
 pub(super) const TRUNCATED: &str = "truncated: the drill was stopped before this window's end";
@@ -84,7 +88,9 @@ impl<'a> Frame<'a> {
             .evidence
             .shortest_baseline(stream)
             .saturating_mul(block_ms);
-        if length == 0 || from.saturating_add(length) >= span.to {
+        // One window that is longer than its baseline proves nothing, and needs no memory either.
+        let parts = span.to.saturating_sub(from) / length.max(1);
+        if length == 0 || from.saturating_add(length) >= span.to || parts > PARTS_MAX {
             return vec![Span { from, ..span }];
         }
         let mut windows = Vec::new();
@@ -116,6 +122,12 @@ impl<'a> Frame<'a> {
             notes.push(format!(
                 "the window has {} blocks, its baseline only {}",
                 claim.now.expected, claim.base.expected
+            ));
+        }
+        let blocks = claim.now.expected.min(claim.base.expected);
+        if claim.stream.is_clumped() && blocks < BLOCKS_MIN {
+            notes.push(format!(
+                "too few blocks: {blocks}, and {BLOCKS_MIN} are the fewest whose spread says anything"
             ));
         }
         if counted < n0 {

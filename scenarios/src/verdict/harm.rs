@@ -10,6 +10,7 @@ use super::evidence::{Evidence, Span, expected_per_block, is_attributed};
 use super::findings::{Findings, seconds};
 use super::frame::Frame;
 use super::replay::Replay;
+use super::target::SETTLE_BLOCKS;
 use crate::fleet::Plane;
 use crate::history::{Alarm, AlarmCause, Block, Role, Stream};
 
@@ -50,7 +51,7 @@ fn limits(evidence: &Evidence<'_>) -> Vec<Limit> {
         .filter(|stream| counts(stream) && !is_attributed(stream))
         .map(|stream| expected_per_block(stream, judgement.block_ms))
         .sum();
-    let due = per_block * f64::from(judgement.planned_blocks);
+    let due = per_block * planned_blocks(evidence) as f64;
     let of_share = budget.error_budget.map(|share| {
         let most = (due * share).floor();
         // `as` saturates, and what is not a number allows nothing.
@@ -65,6 +66,15 @@ fn limits(evidence: &Evidence<'_>) -> Vec<Limit> {
             spoken: false,
         })
         .collect()
+}
+
+/// From fire to the planned end of the watch: what the header says, and no more than its plan makes.
+fn planned_blocks(evidence: &Evidence<'_>) -> u64 {
+    let judgement = &evidence.header.judgement;
+    let watched_ms = evidence.planned_end(0).saturating_add(judgement.after_ms);
+    let planned = watched_ms.div_ceil(judgement.block_ms);
+    let planned = planned.saturating_add(SETTLE_BLOCKS);
+    planned.min(u64::from(judgement.planned_blocks))
 }
 
 impl Meter {
@@ -145,6 +155,13 @@ pub(super) fn check(
             },
         )
     };
+    let budget = evidence.header.judgement.effects.harm;
+    let share = budget.and_then(|budget| budget.error_budget);
+    // Asked this way round: whatever does not compare allows nothing.
+    if share.is_some_and(|share| !(share > 0.0 && share <= 1.0)) {
+        let words = "the errorBudget of the harm budget is no share of the requests";
+        findings.add(Outcome::Inconclusive, words);
+    }
     let limits = limits(evidence);
     let alarms = replay.map(|r| r.alarms.as_slice()).unwrap_or_default();
     for limit in &limits {

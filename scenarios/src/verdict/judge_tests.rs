@@ -392,10 +392,13 @@ fn the_watch_after_a_fault_has_no_gap() {
 #[test]
 fn recovery_is_settling_and_then_a_comparison() {
     let sick_until = |until: i64| {
-        history(&move |stream, second| {
+        let mut records = history(&move |stream, second| {
             let sick = stream == "ali/checkout" && (0..until).contains(&second);
             if sick { RATE } else { sound(stream, second) }
-        })
+        });
+        // Of the watch that the history holds, what is left behind a late settling.
+        header_mut(&mut records).judgement.after_ms = 40_000;
+        records
     };
     assert_eq!(
         target_settled(&sick_until(60)),

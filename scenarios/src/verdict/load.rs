@@ -5,6 +5,7 @@ use super::evidence::Span;
 use super::findings::{Findings, percent};
 use super::frame::Frame;
 use crate::effects::LoadClaim;
+use crate::history::Role;
 
 /// What one cell carried while the fault lasted, requests per second.
 struct Carried {
@@ -83,6 +84,9 @@ pub(super) fn check(frame: &Frame<'_>, findings: &mut Findings) {
             "a load is declared, and no cell to carry it",
         );
     }
+    if let Some(why) = contradiction(frame, claim) {
+        findings.add(Outcome::Inconclusive, format!("capacity untested: {why}"));
+    }
     for cell in &claim.cells {
         if let Some(why) = obstacle(claim, &carried(frame, cell)) {
             let words = format!(
@@ -93,6 +97,27 @@ pub(super) fn check(frame: &Frame<'_>, findings: &mut Findings) {
             findings.add(Outcome::Inconclusive, words);
         }
     }
+}
+
+/// Why the claim itself cannot be one of survivors that take over the target's share.
+fn contradiction(frame: &Frame<'_>, claim: &LoadClaim) -> Option<String> {
+    let needed = claim.peak / (1.0 - claim.share);
+    // As the planner reckons it; a file's numbers may be off in their last digit.
+    let agrees = (claim.needed - needed).abs() <= needed * 1e-6;
+    // Asked this way round: whatever does not compare must not pass.
+    if !(claim.needed > 0.0 && needed.is_finite() && agrees) {
+        return Some(format!(
+            "{:.1}/s are not what {} makes",
+            claim.needed,
+            how(claim)
+        ));
+    }
+    let survives = |cell: &String| {
+        let mut others = frame.evidence.with_role(Role::Other);
+        others.any(|stream| stream.cell.as_ref() == Some(cell))
+    };
+    let stranger = claim.cells.iter().find(|cell| !survives(cell))?;
+    Some(format!("{stranger} is no cell that must not notice"))
 }
 
 fn how(claim: &LoadClaim) -> String {

@@ -63,10 +63,12 @@ fn set_number(record: &mut Record, field: u8, x: u64) {
     match record {
         Record::Phase(mark) => mark.at_ms = x,
         Record::Agent(event) => event.at_ms = x,
-        Record::Ledger(ledger) => match field % 4 {
+        Record::Ledger(ledger) => match field % 6 {
             0 => ledger.lost = x,
             1 => ledger.duplicated = x,
             2 => ledger.unread = x,
+            3 => (ledger.updated, ledger.deleted) = (x, x),
+            4 => ledger.deleted = x,
             _ => ledger.acknowledged = x,
         },
         Record::Block(b) => match field % 4 {

@@ -31,8 +31,9 @@ fn counts(block: &Block, late: LateMix) -> Mix {
     })
 }
 
-fn mix(frame: &Frame<'_>, span: Span, tells: impl Fn(&Stream) -> bool) -> Mix {
-    let mut mix = Mix::default();
+/// The kinds, and all bad probes: those without a kind are of no kind that was meant.
+fn mix(frame: &Frame<'_>, span: Span, tells: impl Fn(&Stream) -> bool) -> (Mix, u64) {
+    let (mut mix, mut bad) = (Mix::default(), 0u64);
     // Slow answers and gauges are the verdict's own counts, and would tell the same probes twice.
     let streams = frame.evidence.with_role(Role::Target);
     for stream in streams.filter(|stream| stream.is_probed() && tells(stream)) {
@@ -41,13 +42,15 @@ fn mix(frame: &Frame<'_>, span: Span, tells: impl Fn(&Stream) -> bool) -> Mix {
         let blocks = blocks.map(|blocks| blocks.range(span.from..span.to.max(span.from)));
         let late = late_ends(frame, stream);
         for (start_ms, block) in blocks.into_iter().flatten() {
+            bad = bad.saturating_add(u64::from(block.bad));
             let late = late.get(start_ms).copied().unwrap_or_default();
             for (sum, seen) in mix.iter_mut().zip(counts(block, late)) {
                 *sum = sum.saturating_add(seen);
             }
         }
     }
-    mix
+    let total = bad.max(all(&mix));
+    (mix, total)
 }
 
 #[derive(Clone, Copy, Default)]
@@ -77,18 +80,22 @@ fn all(mix: &Mix) -> u64 {
     mix.iter().fold(0, |all, seen| all.saturating_add(*seen))
 }
 
-fn told(mix: &Mix) -> String {
-    let all = all(mix) as f64;
-    let shares = Symptom::ALL.iter().zip(mix).filter(|(_, seen)| **seen > 0);
+fn told(mix: &Mix, total: u64) -> String {
+    let unkind = ("of no kind", total.saturating_sub(all(mix)));
+    let kinds = Symptom::ALL.iter().map(|symptom| symptom.words());
+    let shares = kinds
+        .zip(*mix)
+        .chain([unkind])
+        .filter(|(_, seen)| *seen > 0);
     let shares: Vec<String> = shares
-        .map(|(symptom, seen)| format!("{} {}", symptom.words(), percent(*seen as f64 / all)))
+        .map(|(words, seen)| format!("{words} {}", percent(seen as f64 / total as f64)))
         .collect();
     shares.join(", ")
 }
 
 /// What the target's users saw while the fault lasted, if any of it was bad.
 pub(super) fn words(frame: &Frame<'_>) -> Option<String> {
-    let mix = mix(
+    let (mix, total) = mix(
         frame,
         Span {
             from: frame.fire,
@@ -96,7 +103,7 @@ pub(super) fn words(frame: &Frame<'_>) -> Option<String> {
         },
         |_| true,
     );
-    (all(&mix) > 0).then(|| format!("what the target's users saw: {}", told(&mix)))
+    (total > 0).then(|| format!("what the target's users saw: {}", told(&mix, total)))
 }
 
 /// Whether it failed as declared, without the guard times, in which the fault comes and goes. What
@@ -111,11 +118,18 @@ pub(super) fn check(frame: &Frame<'_>, findings: &mut Findings) {
     let Some(claim) = &judgement.effects.symptom else {
         return;
     };
+    if claim.only.is_empty() || !(claim.at_least > 0.0 && claim.at_least <= 1.0) {
+        findings.add(
+            Outcome::Inconclusive,
+            "a symptom is declared that nothing could contradict",
+        );
+        return;
+    }
     if !frame.fault_was_whole() {
         return;
     }
     let guard = judgement.guard_ms;
-    let seen = mix(
+    let (seen, total) = mix(
         frame,
         Span {
             from: frame.fire.saturating_add(guard),
@@ -123,7 +137,6 @@ pub(super) fn check(frame: &Frame<'_>, findings: &mut Findings) {
         },
         |stream| planes::must_degrade(frame.evidence, stream),
     );
-    let total = all(&seen);
     if total == 0 {
         return; // A target that did not fail is ineffective, and said to be so.
     }
@@ -145,7 +158,7 @@ pub(super) fn check(frame: &Frame<'_>, findings: &mut Findings) {
         Outcome::Inconclusive,
         format!(
             "{what}: {}, declared were at least {} {}",
-            told(&seen),
+            told(&seen, total),
             percent(claim.at_least),
             only.join(" or ")
         ),

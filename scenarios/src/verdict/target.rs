@@ -9,6 +9,7 @@
 //! settled before the slowest one has a longer window; like any other it is judged in parts no
 //! longer than its baseline.
 
+use super::consistency;
 use super::evidence::{Evidence, Span, block_is_half_bad, is_blind};
 use super::findings::{Findings, percent, seconds};
 use super::frame::Frame;
@@ -19,6 +20,8 @@ use crate::history::{Block, Record, Role, Stream};
 
 /// Good blocks in a row that mean "settled".
 pub const SETTLE_BLOCKS: u64 = 10;
+/// So long before fire, and its guard time, the target must still be well.
+const SHORTLY_MS: u64 = 5_000;
 
 /// When one stream of the target had settled (end of the tenth good block, ms since the drill
 /// began); `None`: not yet, or not in time.
@@ -45,9 +48,15 @@ pub fn settle_deadline_ms(records: &[Record]) -> Option<u64> {
 }
 
 fn deadline(evidence: &Evidence<'_>, fire: u64) -> u64 {
-    let block_ms = evidence.block_ms();
-    let last_start = last_start(evidence, fire) / block_ms * block_ms;
-    last_start.saturating_add(SETTLE_BLOCKS.saturating_mul(block_ms))
+    let lengths = must_recover(evidence).into_iter();
+    let lengths = lengths.map(|stream| evidence.block_ms_of(stream));
+    let of_length = |block_ms: u64| {
+        let last_start = last_start(evidence, fire) / block_ms * block_ms;
+        last_start.saturating_add(SETTLE_BLOCKS.saturating_mul(block_ms))
+    };
+    lengths
+        .map(of_length)
+        .fold(of_length(evidence.block_ms()), u64::max)
 }
 
 /// The latest time at which the run of good blocks may begin.
@@ -83,8 +92,8 @@ enum Blind {
 
 fn settled_at(evidence: &Evidence<'_>, stream: &Stream, blind: Blind) -> Option<u64> {
     let fire = evidence.fire?;
-    let block_ms = evidence.block_ms();
-    let allowed = evidence.baseline(stream).sample().rate() + evidence.header.judgement.margin;
+    let block_ms = evidence.block_ms_of(stream);
+    let allowed = evidence.baseline(stream).sample().rate() + evidence.margin_of(stream);
     let good = |block: &Block| {
         if is_blind(stream, block_ms, block) {
             return blind == Blind::Good;
@@ -121,6 +130,10 @@ pub(super) fn rows(frame: &Frame<'_>, trusted: bool, findings: &mut Findings) ->
             "the hypothesis names no probe that must degrade",
         );
     }
+    findings.add_some(
+        Outcome::Ineffective,
+        consistency::untouched(evidence.header),
+    );
     for stream in evidence.with_role(Role::Target) {
         rows.push(fault_row(frame, stream, findings));
     }
@@ -128,8 +141,48 @@ pub(super) fn rows(frame: &Frame<'_>, trusted: bool, findings: &mut Findings) ->
         for stream in must_recover(evidence) {
             rows.push(after_row(frame, stream, trusted, findings));
         }
+        check_watch(frame, findings);
     }
     rows
+}
+
+/// Whoever settled is watched for as long as was planned; ctl ends the watch on a block boundary.
+fn check_watch(frame: &Frame<'_>, findings: &mut Findings) {
+    let evidence = frame.evidence;
+    let settled = must_recover(evidence).into_iter();
+    let settled = settled.map(|stream| settled_at(evidence, stream, Blind::Bad));
+    let Some(settled) = settled.collect::<Option<Vec<u64>>>() else {
+        return; // Its row says so.
+    };
+    let settled = settled.into_iter().max().unwrap_or(frame.fault_end);
+    let planned = evidence.header.judgement.after_ms;
+    let until = settled.saturating_add(planned);
+    if frame.end.saturating_add(evidence.block_ms()) < until {
+        findings.add(
+            Outcome::Inconclusive,
+            format!(
+                "truncated: the watch ended {} after the target had settled, planned were {}",
+                seconds(frame.end, settled),
+                seconds(planned, 0)
+            ),
+        );
+    }
+}
+
+/// When a stream of the target was at least half bad shortly before fire, without the guard time, in
+/// which probes are under way that the fault cuts off.
+fn fell_before(frame: &Frame<'_>, stream: &Stream) -> Option<u64> {
+    let evidence = frame.evidence;
+    let block_ms = evidence.block_ms_of(stream);
+    let to = frame
+        .fire
+        .saturating_sub(evidence.header.judgement.guard_ms)
+        .saturating_sub(block_ms);
+    let from = to.saturating_sub(SHORTLY_MS.max(block_ms));
+    let mut blocks = evidence.blocks.get(stream.name.as_str())?.range(from..=to);
+    blocks
+        .find(|(_, block)| block_is_half_bad(block))
+        .map(|(start, _)| *start)
 }
 
 fn fault_row<'a>(frame: &Frame<'a>, stream: &'a Stream, findings: &mut Findings) -> Row {
@@ -150,6 +203,12 @@ fn fault_row<'a>(frame: &Frame<'a>, stream: &'a Stream, findings: &mut Findings)
     } else {
         frame.obstacles(&claim)
     };
+    if let Some(at) = fell_before(frame, stream) {
+        notes.push(format!(
+            "it fell before the fault, {} before fire",
+            seconds(frame.fire, at)
+        ));
+    }
     if claim.now.valid == 0 {
         notes.push("no probe inside the fault window and its guard times".into());
     }

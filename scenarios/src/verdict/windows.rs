@@ -13,7 +13,7 @@ use crate::history::{Counts, Record, Role, Stream};
 const ASSUMED_SLOW: f64 = 0.05;
 const ASSUMED_GAUGE: f64 = 0.02;
 /// Of clumped streams the spread of the blocks is used; fewer of them say little of it (simulated).
-const BLOCKS_MIN: u64 = 12;
+pub(super) const BLOCKS_MIN: u64 = 12;
 
 /// What a drill has configured. Times in ms.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -276,7 +276,9 @@ fn check_stream(
             return Err(refuse(window, configured_s, needed, None));
         }
     }
-    let blocks_s = (BLOCKS_MIN * stream.block_ms(asked.block_ms)).div_ceil(1000);
+    let blocks_s = BLOCKS_MIN
+        .saturating_mul(stream.block_ms(asked.block_ms))
+        .div_ceil(1000);
     for (window, configured_s) in windows.into_iter().filter(|_| stream.is_clumped()) {
         if configured_s < blocks_s {
             let because = Some(format!(

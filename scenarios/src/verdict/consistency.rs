@@ -1,0 +1,180 @@
+//! What contradicts itself in a history: whoever made it, such a history proves nothing.
+//!
+//! Nothing here is a matter of chance, and nothing that a drill writes by itself comes near it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::evidence::{Evidence, is_attributed};
+use crate::history::{Block, Counts, Header, Ledger, Role, Stream};
+use crate::scenario::Side;
+
+/// The guard times hide the target's edges: they are as long as its slowest probe may take, and an
+/// agent to answer, and clocks to differ. The last two together are less than this.
+const GUARD_MORE_MS: u64 = 1000;
+
+/// Streams that are not what the plan, their roles and their names say.
+pub(super) fn of_header(header: &Header) -> Vec<String> {
+    let mut words: Vec<String> = header
+        .streams
+        .iter()
+        .filter_map(|stream| Some(format!("{}: {}", stream.name, of_stream(header, stream)?)))
+        .collect();
+    if header.plan.target.cells.is_empty() {
+        words.push("the plan has no target cell".into());
+    }
+    let probed = header.streams.iter().filter(|stream| stream.is_probed());
+    let slowest = probed.map(|s| s.slo_ms.unwrap_or(s.timeout_ms)).max();
+    let most = slowest.unwrap_or(0).saturating_add(GUARD_MORE_MS);
+    let guard = header.judgement.guard_ms;
+    if guard > most {
+        words.push(format!(
+            "the guard times are {guard} ms, and no probe explains more than {most} ms"
+        ));
+    }
+    words
+}
+
+fn of_stream(header: &Header, stream: &Stream) -> Option<&'static str> {
+    let Stream { name, probe, .. } = stream;
+    let is_named = match (&stream.cell, stream.role) {
+        (Some(_), Role::Control) => return Some("a control is of no cell"),
+        (None, Role::Control) => name.starts_with("control/"),
+        (None, _) => *name == format!("{probe}/dns"),
+        (Some(cell), _) => {
+            let own = [format!("{cell}/{probe}"), format!("{cell}/{probe}:slow")];
+            own.contains(name) || *name == format!("{probe}@{cell}")
+        }
+    };
+    if !is_named {
+        return Some("its name is not that of its cell and its probe");
+    }
+    let target = &header.plan.target.cells;
+    let in_target = stream.cell.as_ref().is_some_and(|c| target.contains(c));
+    match (stream.role, in_target) {
+        (Role::Target, false) => Some("it is the target's, and its cell is no target of the plan"),
+        (Role::Other, true) => Some("it must not notice, and its cell is a target of the plan"),
+        _ => None,
+    }
+}
+
+/// Target cells on which no step of the plan acts: whatever befell them, it was not this fault.
+pub(super) fn untouched(header: &Header) -> Vec<String> {
+    let steps = header.plan.steps.iter();
+    let acted: BTreeSet<&String> = steps
+        .filter(|step| step.side == Side::Target && step.duration_ms > 0)
+        .flat_map(|step| &step.cells)
+        .filter(|(_, step)| !step.nodes.is_empty())
+        .map(|(cell, _)| cell)
+        .collect();
+    let targets = header.plan.target.cells.iter();
+    targets
+        .filter(|cell| !acted.contains(cell))
+        .map(|cell| format!("no step of the plan acts on a node of {cell}: the fault hit nobody"))
+        .collect()
+}
+
+/// What a block cannot be, beside its counts of valid and bad.
+pub(super) fn of_block(stream: &Stream, block: &Block) -> Option<&'static str> {
+    let sum = |counts: [u32; 4]| counts.iter().map(|count| u64::from(*count)).sum::<u64>();
+    let answered = block.latency_us.iter().map(|(_, count)| u64::from(*count));
+    if answered.fold(0, u64::saturating_add) > u64::from(block.valid) {
+        return Some("has more answers than probes that count");
+    }
+    if block.server_errors > block.errors {
+        return Some("has more 5xx than errors");
+    }
+    let kinds = sum([block.timeouts, block.resets, block.errors, block.slow]);
+    match stream.basis.counts {
+        Counts::Probes if kinds != u64::from(block.bad) => {
+            Some("has bad probes that are not of one kind each")
+        }
+        Counts::Gauge { .. } if block.values.len() as u64 != u64::from(block.valid) => {
+            Some("has another number of readings than it counts")
+        }
+        _ => None,
+    }
+}
+
+/// Ledgers, volumes and loads that are twice, of nobody, off the grid, or more than there was.
+pub(super) fn of_records(evidence: &Evidence<'_>) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut ledgers = BTreeSet::new();
+    for ledger in &evidence.ledgers {
+        let why = of_ledger(evidence, ledger).or_else(|| {
+            let first = ledgers.insert((&ledger.cell, &ledger.probe));
+            (!first).then_some("its writes were read back twice")
+        });
+        words.extend(why.map(|why| format!("{}/{}: {why}", ledger.cell, ledger.probe)));
+    }
+    words.extend(of_volumes(evidence));
+    words.extend(of_loads(evidence));
+    words
+}
+
+fn of_ledger(evidence: &Evidence<'_>, ledger: &Ledger) -> Option<&'static str> {
+    let mut streams = evidence.header.streams.iter();
+    let is_known = streams.any(|stream| {
+        stream.is_probed()
+            && !is_attributed(stream)
+            && stream.cell.as_ref() == Some(&ledger.cell)
+            && stream.probe == ledger.probe
+    });
+    if !is_known {
+        return Some("writes of a cell and probe that no stream is of");
+    }
+    // Every write is found in one way.
+    let found = [
+        ledger.lost,
+        ledger.duplicated,
+        ledger.resurrected,
+        ledger.stale,
+        ledger.unread,
+    ];
+    let found = found.into_iter().fold(0, u64::saturating_add);
+    let changed = ledger.updated.max(ledger.deleted);
+    (found.max(changed) > ledger.acknowledged).then_some("more writes than were acknowledged")
+}
+
+fn of_volumes(evidence: &Evidence<'_>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let mut words = Vec::new();
+    for volume in &evidence.volumes {
+        let why = if !volume.start_ms.is_multiple_of(evidence.block_ms()) {
+            "is not on the block grid"
+        } else if !seen.insert((&volume.cell, &volume.traffic, volume.start_ms)) {
+            "is there twice"
+        } else {
+            continue;
+        };
+        words.push(format!(
+            "{}/{}: the volume at {} ms {why}",
+            volume.cell, volume.traffic, volume.start_ms
+        ));
+    }
+    words
+}
+
+fn of_loads(evidence: &Evidence<'_>) -> Vec<String> {
+    let mut seen: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
+    let mut words = Vec::new();
+    for second in &evidence.load {
+        let why = if !second.start_ms.is_multiple_of(evidence.block_ms()) {
+            "is not on the block grid"
+        } else if !seen
+            .entry(&second.cell)
+            .or_default()
+            .insert(second.start_ms)
+        {
+            "is there twice"
+        } else if second.answered > second.sent || second.sent > second.due {
+            "has impossible counts"
+        } else {
+            continue;
+        };
+        words.push(format!(
+            "{}: the load at {} ms {why}",
+            second.cell, second.start_ms
+        ));
+    }
+    words
+}
