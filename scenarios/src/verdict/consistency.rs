@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::evidence::{Evidence, is_attributed};
+use crate::fleet::Plane;
 use crate::history::{Block, Counts, Header, Ledger, Role, Stream};
 use crate::scenario::Side;
 
@@ -42,7 +43,8 @@ fn of_stream(header: &Header, stream: &Stream) -> Option<&'static str> {
         (None, _) => *name == format!("{probe}/dns"),
         (Some(cell), _) => {
             let own = [format!("{cell}/{probe}"), format!("{cell}/{probe}:slow")];
-            own.contains(name) || *name == format!("{probe}@{cell}")
+            let attributed = *name == format!("{probe}@{cell}");
+            own.contains(name) || (attributed && stream.plane == Plane::Entrypoint)
         }
     };
     if !is_named {
