@@ -13,6 +13,30 @@ use crate::scenario::Side;
 /// agent to answer, and clocks to differ. The last two together are less than this.
 const GUARD_MORE_MS: u64 = 1000;
 
+/// Words if the parameters of the header cannot be used; then there is no verdict but "inconclusive".
+pub(super) fn unusable(header: &Header) -> Option<String> {
+    let judgement = &header.judgement;
+    let fraction = |x: f64| x > 0.0 && x < 1.0;
+    let good = fraction(judgement.alpha)
+        && fraction(judgement.margin)
+        && fraction(judgement.effective_min)
+        && judgement.block_ms > 0;
+    if !good {
+        let words = "the header's judgement is out of range (alpha, margin, effect, block length)";
+        return Some(words.to_owned());
+    }
+    let is_unusable = |stream: &&Stream| {
+        let own = stream.block_ms(judgement.block_ms);
+        let margin = stream.margin(judgement);
+        own == 0 || !own.is_multiple_of(judgement.block_ms) || !fraction(margin)
+    };
+    let stream = header.streams.iter().find(is_unusable)?;
+    let name = &stream.name;
+    Some(format!(
+        "{name}: its block length or its margin is out of range"
+    ))
+}
+
 /// Streams that are not what the plan, their roles and their names say.
 pub(super) fn of_header(header: &Header) -> Vec<String> {
     let mut words: Vec<String> = header

@@ -10,7 +10,7 @@ use super::interval::Sample;
 use super::roll::Roll;
 use crate::effects::LoadSecond;
 use crate::history::{
-    AgentEvent, Alarm, Block, ClockStep, Header, Interrupted, Judgement, LateEnds, Ledger, Phase,
+    AgentEvent, Alarm, Block, ClockStep, Header, Interrupted, LateEnds, Ledger, Phase,
     READABLE_FORMATS, Record, Residue, Role, Stream, Volume, foreign_format,
 };
 
@@ -95,7 +95,7 @@ impl<'a> Evidence<'a> {
         if !READABLE_FORMATS.contains(&header.format) {
             return Err(foreign_format(header.format));
         }
-        if let Some(why) = unusable(&header.judgement).or_else(|| unusable_basis(header)) {
+        if let Some(why) = consistency::unusable(header) {
             return Err(why);
         }
         let mut evidence = Evidence::empty(header);
@@ -427,34 +427,6 @@ impl<'a> Evidence<'a> {
             .iter()
             .filter(move |stream| stream.role == role)
     }
-}
-
-/// Words if the parameters cannot be used; then there is no verdict but "inconclusive".
-fn unusable(judgement: &Judgement) -> Option<String> {
-    let fraction = |x: f64| x > 0.0 && x < 1.0;
-    let good = fraction(judgement.alpha)
-        && fraction(judgement.margin)
-        && judgement.effective_min > 0.0
-        && judgement.effective_min < 1.0
-        && judgement.block_ms > 0;
-    (!good).then(|| {
-        "the header's judgement is out of range (alpha, margin, effect, block length)".into()
-    })
-}
-
-/// Words if a stream has blocks or a margin that cannot be used.
-fn unusable_basis(header: &Header) -> Option<String> {
-    let block_ms = header.judgement.block_ms;
-    let unusable = |stream: &&Stream| {
-        let own = stream.block_ms(block_ms);
-        let margin = stream.margin(&header.judgement);
-        own == 0 || !own.is_multiple_of(block_ms) || !(margin > 0.0 && margin < 1.0)
-    };
-    let stream = header.streams.iter().find(unusable)?;
-    Some(format!(
-        "{}: its block length or its margin is out of range",
-        stream.name
-    ))
 }
 
 /// `ENTRYPOINT@CELL`: gets as many probes as DNS pointed to the cell.
