@@ -13,8 +13,8 @@ const EARLY_MS: u64 = 1000;
 const LEAD_MS: u64 = 10_000;
 /// The agent cannot be spoken to: what it does is unknown, and by its lease it ends the fault.
 const LOST: &str = "lost";
-/// Nothing of the fault is in force at the agent, or soon nothing will be.
-const ENDED: [&str; 3] = ["idle", "reverting", "reverted"];
+/// What an agent may be while it holds its part; in every other state, known or not, it does not.
+const HOLDS: [&str; 4] = ["armed", "firing", "unreachable", "not renewed"];
 
 /// Every node of the plan said that it fires, and none ended before the fault was to end.
 pub(super) fn check_agents(evidence: &Evidence<'_>, fire: u64, findings: &mut Findings) {
@@ -94,7 +94,7 @@ fn ended_early<'a>(events: &[&'a AgentEvent], until: u64) -> Option<&'a AgentEve
         .find(|event| {
             let state = event.state.as_str();
             holds |= ["armed", "firing"].contains(&state);
-            state == LOST || (holds && ENDED.contains(&state))
+            state == LOST || (holds && !HOLDS.contains(&state))
         })
 }
 

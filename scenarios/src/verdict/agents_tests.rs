@@ -91,7 +91,7 @@ fn a_part_that_outlives_its_end_or_has_none_is_told() {
 
 #[test]
 fn an_agent_that_ends_early_leaves_the_rest_uncut() {
-    for state in ["lost", "idle", "reverting", "reverted"] {
+    for state in ["lost", "idle", "reverting", "reverted", "refused", "spent"] {
         let said = format!("tencent/n1 was {state} 7.5 s after fire: from then on");
         expect(
             &with_state(state, FIRE * 1000 + 7500),

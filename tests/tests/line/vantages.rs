@@ -16,8 +16,9 @@ use scenarios::verdict::{Class, Window};
 const NODES: [(&str, &str); 2] = [("gd-tencent", "front-1"), ("gd-aws", "front-1")];
 const TENCENT: &str = "gd-tencent/front-1";
 const AWS: &str = "gd-aws/front-1";
-/// Agent and guardian together, with a fault in force and a vantage at work.
-const MEMORY_MAX_KIB: u64 = 16 << 10;
+/// An agent that also passes a vantage's words on takes more than the 16 MiB of one that holds a fault alone
+/// (`make bench-undo`): 18 MiB. This is for leaks.
+const MEMORY_MAX_KIB: u64 = 24 * 1024;
 
 /// A lab whose fleet names a node of each healthy cell, and one of the target.
 fn lab(name: &str) -> Lab {
