@@ -186,18 +186,12 @@ fn what_all_see_alike_passes() {
         .map(|ledger| ledger.lost + ledger.unread)
         .sum::<u64>();
     assert_eq!(lost, 0, "{:?}", drill.ledgers());
-    let own = drill
-        .ledgers()
-        .iter()
-        .find(|l| l.cell == "gd-aliyun")
-        .expect("a ledger")
-        .acknowledged;
-    let three = drill
-        .ledgers()
-        .iter()
-        .find(|l| l.cell == "gd-aws")
-        .expect("a ledger")
-        .acknowledged;
+    let acknowledged = |cell: &str| {
+        let ledgers = drill.ledgers();
+        let ledger = ledgers.iter().find(|l| l.cell == cell);
+        ledger.expect("a ledger").acknowledged
+    };
+    let (own, three) = (acknowledged("gd-aliyun"), acknowledged("gd-aws"));
     assert!(
         three > 2 * own,
         "the vantages' writes are read back: {own}, {three}"
