@@ -35,19 +35,17 @@ impl Late {
         if !known.is_some_and(|places| places.remove(&place)) {
             return;
         }
-        let mut told = LateEnds::default();
-        match outcome {
-            Outcome::Timeout(_) | Outcome::Invalid => return,
-            Outcome::Answered => told.slow = 1,
-            Outcome::Reset(_) => told.resets = 1,
-            Outcome::Error(_) => told.errors = 1,
-            Outcome::ServerError(_) => (told.errors, told.server_errors) = (1, 1),
+        if matches!(outcome, Outcome::Timeout(_) | Outcome::Invalid) {
+            return;
         }
         let ended = self.ended.entry(block).or_default();
-        ended.slow += told.slow;
-        ended.resets += told.resets;
-        ended.errors += told.errors;
-        ended.server_errors += told.server_errors;
+        match outcome {
+            Outcome::Answered => ended.slow += 1,
+            Outcome::Reset(_) => ended.resets += 1,
+            Outcome::Error(_) | Outcome::ServerError(_) => ended.errors += 1,
+            Outcome::Timeout(_) | Outcome::Invalid => {}
+        }
+        ended.server_errors += u32::from(matches!(outcome, Outcome::ServerError(_)));
     }
 
     /// What has ended since this was asked last.

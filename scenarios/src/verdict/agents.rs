@@ -56,7 +56,7 @@ fn not_fired(events: &[&AgentEvent], fire: u64, evidence: &Evidence<'_>) -> Opti
 /// A drill that went its planned way ends at every node, and not much later than planned. Of a node that
 /// could not be asked then, only its own clock tells when.
 fn not_ended(events: &[&AgentEvent], fire: u64, evidence: &Evidence<'_>) -> Option<String> {
-    if !evidence.alarms.is_empty() || !evidence.interrupted.is_empty() {
+    if evidence.stops().next().is_some() {
         return None;
     }
     let ends = events.iter().rev();
@@ -78,9 +78,7 @@ fn not_ended(events: &[&AgentEvent], fire: u64, evidence: &Evidence<'_>) -> Opti
 /// Until when an agent's end is news: after an alarm or an interruption all of them revert.
 fn judged_until(evidence: &Evidence<'_>, fire: u64) -> u64 {
     let planned = evidence.planned_end(fire).saturating_sub(EARLY_MS);
-    let alarms = evidence.alarms.iter().map(|alarm| alarm.at_ms);
-    let interrupted = evidence.interrupted.iter().map(|i| i.at_ms);
-    alarms.chain(interrupted).fold(planned, u64::min)
+    evidence.stops().fold(planned, u64::min)
 }
 
 /// The first event before `until` that says that the node's part is over. What came before the

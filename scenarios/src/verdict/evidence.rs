@@ -421,6 +421,14 @@ impl<'a> Evidence<'a> {
         }
     }
 
+    /// Whatever is recorded that kept the drill from its planned course, ms since it began.
+    pub fn stops(&self) -> impl Iterator<Item = u64> {
+        let alarms = self.alarms.iter().map(|alarm| alarm.at_ms);
+        let interrupted = self.interrupted.iter().map(|i| i.at_ms);
+        let stepped = self.clock_steps.iter().map(|step| step.at_ms);
+        alarms.chain(interrupted).chain(stepped)
+    }
+
     pub fn with_role(&self, role: Role) -> impl Iterator<Item = &'a Stream> {
         self.header
             .streams

@@ -142,11 +142,7 @@ fn not_started(evidence: &Evidence<'_>, findings: &mut Findings) {
 /// The first thing that kept the drill from its planned course.
 fn first_stop(evidence: &Evidence<'_>, replay: Option<&Replay>) -> Option<u64> {
     let replayed = replay.into_iter().flat_map(|r| &r.alarms).map(|a| a.at_ms);
-    let recorded = evidence.alarms.iter().map(|a| a.at_ms);
-    let interrupted = evidence.interrupted.iter().map(|i| i.at_ms);
-    let stepped = evidence.clock_steps.iter().map(|step| step.at_ms);
-    let all = replayed.chain(recorded).chain(interrupted).chain(stepped);
-    all.min()
+    replayed.chain(evidence.stops()).min()
 }
 
 /// Alarms about blindness and the prober, and recorded ones that the blocks do not bear out.
