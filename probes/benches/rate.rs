@@ -4,6 +4,7 @@
 #[path = "../tests/fleet/mod.rs"]
 mod fleet;
 
+use std::io::{Read, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -50,6 +51,7 @@ fn main() {
     let arrivals = Arrivals::default();
     let port = serve(Arc::clone(&arrivals));
     pin(0);
+    tell_bounds(port);
     println!(
         "{CELLS} streams of HTTP GET, every other one over a new connection; {ROUNDS} rounds of {SECONDS} s"
     );
@@ -73,6 +75,73 @@ fn main() {
             busy * 100.0
         );
     }
+}
+
+/// What no prober on this kernel and this runtime can be better than.
+fn tell_bounds(port: u16) {
+    let (kept, new) = (bare(port, false), bare(port, true));
+    let mean = (kept + new) / 2;
+    println!(
+        "sockets alone (connect, write, read, close): {:.1} us of CPU on a kept connection, {:.1} us on a new one; \
+         so at most {:.0} probes/s of both",
+        kept.as_secs_f64() * 1e6,
+        new.as_secs_f64() * 1e6,
+        1.0 / mean.as_secs_f64()
+    );
+    let late = timer_alone();
+    println!(
+        "the runtime's timer alone, 1,000 a second: p99 {:.2} ms late",
+        late.as_secs_f64() * 1e3
+    );
+}
+
+/// CPU time of this thread for one request over a blocking socket; the median of rounds.
+fn bare(port: u16, anew: bool) -> Duration {
+    const REQUESTS: u32 = 1_000;
+    let request = b"GET /bare HTTP/1.1\r\nhost: x\r\n\r\n";
+    let connect = || std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let mut rounds: Vec<Duration> = (0..ROUNDS)
+        .map(|_| {
+            let mut kept = connect();
+            let began = cpu();
+            for _ in 0..REQUESTS {
+                if anew {
+                    kept = connect();
+                }
+                kept.write_all(request).unwrap();
+                let mut answer = [0; 256];
+                assert!(kept.read(&mut answer).unwrap() > 0);
+            }
+            (cpu() - began) / REQUESTS
+        })
+        .collect();
+    rounds.sort();
+    rounds[ROUNDS / 2]
+}
+
+/// p99 of how late a task wakes that only waits for the next millisecond of its grid; the median of rounds.
+fn timer_alone() -> Duration {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let round = || {
+        runtime.block_on(async {
+            let origin = Instant::now();
+            let mut late = Vec::new();
+            for k in 0..2_000_u32 {
+                // Not on the runtime's own grid.
+                let due = origin + Duration::from_micros(u64::from(k) * 1_000 + 300);
+                tokio::time::sleep_until(due).await;
+                late.push(Instant::now().saturating_duration_since(due));
+            }
+            late.sort();
+            late[late.len() * 99 / 100]
+        })
+    };
+    let mut rounds: Vec<Duration> = (0..ROUNDS).map(|_| round()).collect();
+    rounds.sort();
+    rounds[ROUNDS / 2]
 }
 
 fn median(rounds: &mut [Round], of: impl Fn(&Round) -> f64) -> f64 {

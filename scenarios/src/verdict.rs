@@ -49,9 +49,7 @@ mod integrity_tests;
 #[cfg(test)]
 mod judge_tests;
 #[cfg(test)]
-mod monte_carlo_basis_tests;
-#[cfg(test)]
-mod monte_carlo_tests;
+mod monte_carlo;
 #[cfg(test)]
 mod mutation_tests;
 #[cfg(test)]

@@ -235,7 +235,10 @@ pub fn history_of(header: Header, bad: &Bad<'_>) -> Vec<Record> {
     records.push(mark(Phase::End, END));
     for cell in ["ali", "tencent"] {
         records.push(Record::Residue(residue(cell)));
-        records.push(Record::Ledger(ledger(cell)));
+        let orders = format!("{cell}/orders");
+        if streams.iter().any(|stream| stream.name == orders) {
+            records.push(Record::Ledger(ledger(cell)));
+        }
     }
     records
 }

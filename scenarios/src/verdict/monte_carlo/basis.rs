@@ -1,16 +1,10 @@
 //! Seeded simulations of what `docs/statistics.md` promises for streams that are no probes.
 
-use super::bet::Bet;
-use super::derive::Limit;
-use super::drill::{block, stream};
-use super::interval::{self, Sample};
-use super::monte_carlo_tests::Dice;
-use super::spread;
+use super::*;
 use crate::history::{Basis, Block, Counts, Role, Stream};
-
-const MARGIN: f64 = 0.02;
-const ALPHA: f64 = 0.01;
-const OTHERS: usize = 9;
+use crate::verdict::derive::Limit;
+use crate::verdict::drill::{block, stream};
+use crate::verdict::{interval, spread};
 
 type Pairs = Vec<(u32, u32)>;
 
@@ -104,7 +98,7 @@ fn clumped_requests_rarely_end_a_fault() {
             let level = Bet::baseline_level(OTHERS, ALPHA);
             let base = blocks(&mut dice, 24, 100, 0.01, clumps);
             let upper = sample(&base).upper(level).max(spread::upper(&base, level));
-            if upper + MARGIN > super::bet::P0_MAX {
+            if upper + MARGIN > crate::verdict::bet::P0_MAX {
                 gated += 1;
                 continue;
             }
