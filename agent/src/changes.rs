@@ -35,9 +35,11 @@ const IN_ITS_MOUNT_NAMESPACE: &str =
     "run `cellwall-agent revert --all` in that mount namespace (nsenter --mount --pid)";
 
 /// What changes work with.
+///
+/// Sockets are opened when they are first needed: who only gives back files needs none.
 pub struct Hands {
-    pub nft: Nft,
-    /// NETLINK_ROUTE, opened when it is first needed.
+    nft: Option<Nft>,
+    /// NETLINK_ROUTE.
     route: Option<netlink::Socket>,
     /// Pods whose own nftables are worked on. They live at least as long as they are here.
     inside: BTreeMap<NamespaceId, (Namespace, Nft)>,
@@ -50,23 +52,32 @@ pub struct Hands {
 }
 
 impl Hands {
-    pub fn open() -> Result<Self, netlink::Error> {
-        Ok(Self {
-            nft: Nft::open()?,
+    /// For whoever gives back what the agent with this state directory owes; it may not be the only one on
+    /// its node.
+    pub fn closed(state: Option<&Path>) -> Self {
+        Self {
+            nft: None,
             route: None,
             inside: BTreeMap::new(),
-            journals: None,
+            journals: state.map(journal::directory),
             disks: filesystem::Disks::default(),
             helpers: Vec::new(),
-        })
+        }
     }
 
-    /// For the agent with this state directory, which may not be the only one on its node.
+    /// For the agent itself, which is of no use where nftables cannot be had.
     pub fn of(state: &Path) -> Result<Self, netlink::Error> {
-        Ok(Self {
-            journals: Some(journal::directory(state)),
-            ..Self::open()?
-        })
+        let mut hands = Self::closed(Some(state));
+        hands.nft()?;
+        Ok(hands)
+    }
+
+    /// The host's nftables.
+    pub fn nft(&mut self) -> Result<&mut Nft, netlink::Error> {
+        match &mut self.nft {
+            Some(nft) => Ok(nft),
+            closed => Ok(closed.insert(Nft::open()?)),
+        }
     }
 
     /// Whether a table is held by a living process for a drill that no journal here knows: then it is
@@ -105,10 +116,13 @@ impl Hands {
     }
 
     /// The host's nftables (none), or those of a pod that was entered.
-    pub fn nft_of(&mut self, place: Option<NamespaceId>) -> Option<&mut Nft> {
+    pub fn nft_of(
+        &mut self,
+        place: Option<NamespaceId>,
+    ) -> Result<Option<&mut Nft>, netlink::Error> {
         match place {
-            None => Some(&mut self.nft),
-            Some(id) => self.inside.get_mut(&id).map(|(_, nft)| nft),
+            None => self.nft().map(Some),
+            Some(id) => Ok(self.inside.get_mut(&id).map(|(_, nft)| nft)),
         }
     }
 
@@ -124,7 +138,7 @@ impl Hands {
                 None => return Ok(None),
             }
         }
-        Ok(self.nft_of(Some(id)))
+        self.nft_of(Some(id)).map_err(Error::Look)
     }
 
     /// Closes the sockets in pods; the kernel deletes whatever tables they still own.
@@ -413,7 +427,7 @@ pub fn directions(change: &Change) -> Directions {
 
 /// Everything of ours that the kernel holds now, at the host and in its pods, in words.
 pub fn scan(hands: &mut Hands) -> Result<Vec<String>, Error> {
-    let host = hands.nft.tables().map_err(Error::Look)?;
+    let host = hands.nft().and_then(Nft::tables).map_err(Error::Look)?;
     let mut words = ours(hands, &host);
     for pod in pods::look()?.attached {
         let nft = pod.namespace.run(Nft::open).map_err(Error::Pods)?;

@@ -45,6 +45,12 @@ pub enum Error {
         drill: String,
         cause: journal::Error,
     },
+    #[error("drill {drill}: {cause}; its cut was proven, and it is given up: {after}")]
+    JournalLost {
+        drill: String,
+        cause: journal::Error,
+        after: String,
+    },
     #[error("drill {drill}: this boot has no id: {cause}; nothing was altered")]
     BootId {
         drill: String,

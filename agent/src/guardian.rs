@@ -1,8 +1,9 @@
 //! The guardian: a second process that ends a drill when the agent can no longer do it.
 //!
-//! It is the agent's child in a session of its own, and outlives it. It never edits a table while
-//! the agent lives: a dead agent's drill it reverts; an agent that is still at it a second past the
-//! deadline, past the end of its lease, or past a halt, it kills first. It holds none of the agent's sockets (all are close-on-exec).
+//! It is the agent's child in a session of its own, and outlives it. It undoes nothing while the agent
+//! can act: a dead agent's drill it reverts; an agent that is still at it a second past the deadline, past
+//! the end of its lease, or past a halt, it kills first. It holds none of the agent's sockets (all are
+//! close-on-exec).
 //!
 //! A guardian that someone stops (SIGSTOP) is not missed: the agent's own ways out hold, and behind
 //! them the next start and `revert --all`, as if there were none.
@@ -24,7 +25,7 @@ use crate::journal;
 use crate::kernel::hierarchies::{self, Stay};
 use crate::kernel::process::{ProcessHandle, set_oom_score};
 use crate::kernel::procfs;
-use crate::revert::take_over;
+use crate::revert::{take_over, walk_ahead};
 
 mod home;
 mod lease;
@@ -146,45 +147,17 @@ pub fn run(options: &Options) -> Result<(), String> {
     };
     let agent = watch_agent(agent_pid)?;
     let state = journal.parent().and_then(Path::parent);
-    let hands = state.map_or_else(Hands::open, Hands::of);
-    let mut hands = hands.map_err(|error| error.to_string())?;
+    let mut hands = Hands::closed(state);
     let lease = Heard::of(std::io::stdin().as_fd()).map_err(|error| format!("stdin: {error}"))?;
     protection.say()?;
-    let started = Boottime::now();
-    let halt = Halt::beside(journal);
-    let mut halted: Option<Boottime> = None; // since when the file was seen
     let mut journal = Seen::of(journal);
-    let cause = loop {
-        let gone = match &agent {
-            Some(agent) => agent
-                .ended_within(POLL)
-                .map_err(|error| error.to_string())?,
-            None => true,
-        };
-        if gone {
-            break "guardian: the agent died".to_owned();
-        }
-        let contents = journal::read(&journal.place()).ok();
-        if contents.as_ref().is_some_and(|contents| contents.closed) {
-            return Ok(());
-        }
-        halted = match halt.file_is_there() {
-            true => halted.or_else(|| Some(Boottime::now())),
-            false => None,
-        };
-        let past = |instant: Boottime| instant.plus(GRACE).passed();
-        let limit = match contents.and_then(|contents| contents.over_by()) {
-            Some(over_by) if past(over_by) => "the deadline",
-            Some(_) if lease.ends().is_some_and(past) => "the end of its lease",
-            Some(_) if halted.is_some_and(past) => "a halt",
-            None if started.plus(NO_JOURNAL_PATIENCE).passed() => return Ok(()),
-            _ => continue,
-        };
-        tracing::warn!("the agent is still at it past {limit}: killing it");
-        if let Some(agent) = &agent {
-            end(agent, agent_pid)?;
-        }
-        break format!("guardian: the agent hung past {limit}");
+    let ward = Ward {
+        agent,
+        pid: agent_pid,
+        lease,
+    };
+    let Some(cause) = ward.until_over(&mut journal, &mut hands)? else {
+        return Ok(());
     };
     let place = journal.place();
     if !place.exists() {
@@ -194,6 +167,64 @@ pub fn run(options: &Options) -> Result<(), String> {
         return Ok(()); // it died before it had altered anything
     }
     revert(&place, &mut hands, &cause)
+}
+
+/// The agent that is watched, and what it lets its guardian know.
+struct Ward {
+    /// None: it is dead already.
+    agent: Option<ProcessHandle>,
+    pid: u32,
+    lease: Heard,
+}
+
+impl Ward {
+    /// Comes back when the guardian must end the drill, with the cause; none if there is nothing to end.
+    fn until_over(&self, journal: &mut Seen, hands: &mut Hands) -> Result<Option<String>, String> {
+        let started = Boottime::now();
+        let halt = Halt::beside(&journal.path);
+        let mut halted: Option<Boottime> = None; // since when the file was seen
+        // As it was last read: a look may fail, and the drill ends all the same.
+        let mut over_by: Option<Boottime> = None;
+        loop {
+            let gone = match &self.agent {
+                Some(agent) => agent
+                    .ended_within(POLL)
+                    .map_err(|error| error.to_string())?,
+                None => true,
+            };
+            if gone {
+                return Ok(Some("guardian: the agent died".to_owned()));
+            }
+            let contents = journal::read(&journal.place()).ok();
+            if contents.as_ref().is_some_and(|contents| contents.closed) {
+                return Ok(None);
+            }
+            halted = match halt.file_is_there() {
+                true => halted.or_else(|| Some(Boottime::now())),
+                false => None,
+            };
+            let past = |instant: Boottime| instant.plus(GRACE).passed();
+            over_by = contents.and_then(|contents| contents.over_by()).or(over_by);
+            let limit = match over_by {
+                Some(over_by) if past(over_by) => "the deadline",
+                Some(_) if self.lease.ends().is_some_and(past) => "the end of its lease",
+                Some(_) if halted.is_some_and(past) => "a halt",
+                None if started.plus(NO_JOURNAL_PATIENCE).passed() => return Ok(None),
+                _ => continue,
+            };
+            if journal::is_free(&journal.place()) {
+                // It has ended the drill and could not close it.
+                return Ok(Some(format!(
+                    "guardian: the agent left it open past {limit}"
+                )));
+            }
+            tracing::warn!("the agent is still at it past {limit}: killing it");
+            if let Some(agent) = &self.agent {
+                end(agent, self.pid, || ahead(&journal.place(), hands))?;
+            }
+            return Ok(Some(format!("guardian: the agent hung past {limit}")));
+        }
+    }
 }
 
 /// The journal where it should be, or, when it was taken away from there, as it was opened before: what
@@ -257,9 +288,13 @@ fn watch_agent(pid: u32) -> Result<Option<ProcessHandle>, String> {
     }
 }
 
-/// Kills the agent and waits for its end. As long as it has not ended the journal's lock is its own, so
-/// there is nothing to do but to say so and to wait.
-fn end(agent: &ProcessHandle, pid: u32) -> Result<(), String> {
+/// Kills the agent and waits for its end. Until then the journal's lock is its own; if that takes long, `ahead`
+/// does what can be done without it.
+///
+/// A killed process never runs again, whatever keeps it: each of its threads has the signal pending, and ends
+/// before it would return from the kernel. What one of them has asked of the kernel already may still be done;
+/// the revert after its end finds that.
+fn end(agent: &ProcessHandle, pid: u32, mut ahead: impl FnMut()) -> Result<(), String> {
     let mut tell = Boottime::now().plus(DYING);
     loop {
         agent
@@ -273,6 +308,7 @@ fn end(agent: &ProcessHandle, pid: u32) -> Result<(), String> {
         }
         if tell.passed() {
             tracing::error!("{}", undying(pid));
+            ahead();
             tell = Boottime::now().plus(TOLD_AGAIN);
         }
     }
@@ -290,9 +326,17 @@ fn undying(pid: u32) -> String {
     };
     format!(
         "agent {pid} was killed but does not end (state {state}): {why}. Until it ends it holds the \
-         lock of its journal, and nothing is reverted but what the kernel ends by itself; the \
-         guardian keeps trying"
+         lock of its journal and its tables, which let everything pass once their time is over; what else \
+         it owes is undone now, and once more when it has ended"
     )
+}
+
+fn ahead(journal: &Path, hands: &mut Hands) {
+    match walk_ahead(journal, hands) {
+        Ok(failed) if failed.is_empty() => tracing::info!("undone ahead of the agent's end"),
+        Ok(failed) => tracing::error!(?failed, "not all is undone ahead of the agent's end"),
+        Err(error) => tracing::error!(%error, "nothing is undone ahead of the agent's end"),
+    }
 }
 
 /// Away from what may befall the agent, as far as it goes here.

@@ -18,7 +18,10 @@ const REASON_MOST: u64 = 512;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot write {}: {cause}", path.display())]
+    #[error(
+        "cannot write {}: {cause}; this agent is halted until it ends, and not after that",
+        path.display()
+    )]
     Write { path: PathBuf, cause: io::Error },
     #[error("cannot delete {}: {cause}; this agent stays halted", path.display())]
     Delete { path: PathBuf, cause: io::Error },

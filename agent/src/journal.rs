@@ -215,6 +215,18 @@ impl Journal {
     }
 }
 
+/// What a journal says, and leave to undo it, without its lock: only for who has seen to it that its holder
+/// never acts again.
+pub fn read_ahead(path: &Path) -> Result<(Contents, Permit), Error> {
+    Ok((read(path)?, Permit { _made_here: () }))
+}
+
+/// Whether nobody holds the lock of a journal: whoever held it has let go, or is dead.
+pub fn is_free(path: &Path) -> bool {
+    let opened = open_regular(path, OpenOptions::new().read(true));
+    opened.is_ok_and(|file| file.try_lock().is_ok())
+}
+
 /// Reads a journal without its lock, as the guardian does while the agent lives.
 pub fn read(path: &Path) -> Result<Contents, Error> {
     let mut bytes = Vec::new();
@@ -294,19 +306,22 @@ fn make_directory(directory: &Path) -> Result<(), Error> {
         path: directory.to_owned(),
         cause,
     };
+    let missing = directory.ancestors().take_while(|folder| !folder.exists());
+    let missing: Vec<&Path> = missing.collect();
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(directory)
         .map_err(error)?;
     refuse_exposed(directory, 0)?;
-    match directory.parent() {
-        Some(parent) => {
-            refuse_exposed(parent, STICKY)?;
-            sync_directory(parent)
-        }
-        None => Ok(()),
+    if let Some(parent) = directory.parent() {
+        refuse_exposed(parent, STICKY)?;
+        sync_directory(parent)?;
     }
+    // The name of whatever is new stands in the folder above it.
+    let above = missing.iter().filter_map(|folder| folder.parent());
+    above.for_each(|folder| drop(sync(folder)));
+    Ok(())
 }
 
 /// Whoever can put files there can take an undo away, or have the agent walk one of his own. Where a bit of

@@ -110,10 +110,7 @@ fn block_on<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, Strin
 }
 
 fn revert(state_dir: &Path) -> ExitCode {
-    let mut hands = match Hands::of(state_dir) {
-        Ok(hands) => hands,
-        Err(error) => return fail(INTERNAL, &error.to_string()),
-    };
+    let mut hands = Hands::closed(Some(state_dir));
     let outcome = take_over_all(
         state_dir,
         Duration::from_secs(3),

@@ -14,6 +14,7 @@ use crate::guardian::{Guardian, Home};
 use crate::guards::{Identity, is_word};
 use crate::halt::Halt;
 use crate::journal;
+use crate::kernel::nft::Nft;
 use crate::revert::{self, Outcome, take_over_all};
 
 mod handle;
@@ -82,7 +83,7 @@ impl Owner {
         if !found.clean() {
             tracing::warn!(residue = ?found.told(), "residue at start");
         }
-        hands.nft.missing().map_or_else(
+        hands.nft().and_then(Nft::missing).map_or_else(
             |error| tracing::warn!(%error, "cannot ask the kernel what it can do"),
             |missing| {
                 missing
@@ -195,7 +196,7 @@ impl Owner {
             Request::Halt(reason, reply) => drop(reply.send(Ok(self.halt(&reason)))),
             Request::Resume(reply) => drop(reply.send(self.halt.lift().map_err(Refusal::from))),
             Request::Probe(reply) => {
-                let missing = self.hands.nft.missing();
+                let missing = self.hands.nft().and_then(Nft::missing);
                 let missing = missing.map_err(|error| Refusal::Look(error.to_string()));
                 drop(reply.send(missing));
             }
@@ -217,7 +218,7 @@ impl Owner {
             return Err(Refusal::Halted(refusal));
         }
         if order.cuts(&self.me) {
-            let missing = self.hands.nft.missing();
+            let missing = self.hands.nft().and_then(Nft::missing);
             let missing = missing.map_err(|error| Refusal::Look(error.to_string()))?;
             if !missing.is_empty() {
                 return Err(Refusal::Kernel(missing));

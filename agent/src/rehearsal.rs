@@ -100,8 +100,14 @@ async fn drill(
         Ok(firing) => firing,
         Err(refused) => {
             let (armed, error) = *refused;
-            armed.revert(hands, "fire failed");
-            return Err(error.to_string());
+            let over = armed.revert(hands, "fire failed");
+            return match over.outcome.clean() {
+                true => Err(format!("{error}; it is given up: nothing of ours is left")),
+                false => {
+                    say(&error.to_string());
+                    Ok(told(&over))
+                }
+            };
         }
     };
     say("firing");

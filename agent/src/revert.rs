@@ -179,19 +179,37 @@ pub fn take_over(
         .map(|stem| stem.to_string_lossy().into_owned());
     let drill = contents.armed.as_ref().map(|armed| armed.drill.clone());
     let drill = drill.or(named).unwrap_or_default();
-    let same_boot = match (&contents.armed, boot_id()) {
-        (Some(armed), Ok(now)) => armed.boot_id == now,
-        _ => true, // unknown: an undo too many does no harm
-    };
-    // Another boot's kernel took with it what it held; what is on a disk is still there.
-    let owed =
-        |intent: &&Intent| contents.owes(intent) && (same_boot || intent.undo.survives_reboot());
-    let intents = contents.intents.iter().filter(owed);
+    let intents = owed(&contents);
     let mut outcome = revert(&mut journal, &drill, intents, hands, &permit, cause);
     if contents.corrupt {
         outcome.failed.push(corrupt_text(path, &contents));
     }
     Ok(Some(outcome))
+}
+
+/// Oldest first.
+fn owed(contents: &Contents) -> impl DoubleEndedIterator<Item = &Intent> {
+    let same_boot = match (&contents.armed, boot_id()) {
+        (Some(armed), Ok(now)) => armed.boot_id == now,
+        _ => true, // unknown: an undo too many does no harm
+    };
+    // Another boot's kernel took with it what it held; what is on a disk is still there.
+    contents
+        .intents
+        .iter()
+        .filter(move |intent| contents.owes(intent) && (same_boot || intent.undo.survives_reboot()))
+}
+
+/// The way back of a journal that its agent still locks and can never act on again: it was killed, and the
+/// kernel does not let go of it. Nothing is journaled or closed; [`take_over`] comes when it is gone, and
+/// walks what is undone already once more. The answer is what could not be undone, and why.
+pub fn walk_ahead(path: &Path, hands: &mut Hands) -> Result<Vec<String>, journal::Error> {
+    let (contents, permit) = journal::read_ahead(path)?;
+    let undos: Vec<&Undo> = owed(&contents).rev().map(|intent| &intent.undo).collect();
+    let answers = walk(&undos, hands, &permit);
+    hands.leave_pods();
+    let failed = answers.into_iter().filter_map(Result::err);
+    Ok(failed.map(|error| error.to_string()).collect())
 }
 
 fn corrupt_text(path: &Path, contents: &Contents) -> String {

@@ -14,6 +14,7 @@ use tonic::transport::{Certificate, Identity as TlsIdentity, Server, ServerTlsCo
 use wire::agent_server::AgentServer;
 
 use crate::changes::Hands;
+use crate::drill::describe;
 use crate::guardian::Home;
 use crate::guards::Identity;
 use crate::kernel::memory;
@@ -78,8 +79,11 @@ pub enum Error {
     File { path: PathBuf, cause: io::Error },
     #[error("cannot forbid core dumps, which would keep a dead agent's fault alive: {0}")]
     CoreDumps(io::Error),
-    #[error("cannot work on this host's network: {0}")]
-    Hands(#[from] crate::kernel::netlink::Error),
+    #[error("cannot work on this host's network: {cause}; of earlier drills {left}")]
+    Hands {
+        cause: crate::kernel::netlink::Error,
+        left: String,
+    },
     #[error("cannot serve on {listen}: {cause}")]
     Listen {
         listen: SocketAddr,
@@ -96,7 +100,8 @@ pub enum Error {
     #[error("cannot watch for signals: {0}")]
     Signals(io::Error),
     #[error(
-        "the task that holds the drill died; the kernel deletes its tables when this process ends"
+        "the task that holds the drill died; the kernel deletes its tables when this process ends, and \
+         its guardian undoes the rest; look with cellwall-agent revert --all"
     )]
     OwnerDied,
     #[error("the server failed: {0}; everything was reverted")]
@@ -113,8 +118,12 @@ pub async fn run(options: Options) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
     let _alone = alone_with(&options.state_dir)?;
-    let mut hands = Hands::of(&options.state_dir)?;
+    let mut hands = Hands::closed(Some(&options.state_dir));
     let found = take_over_all(&options.state_dir, LOCK_PATIENCE, &mut hands, "start");
+    hands.nft().map_err(|cause| Error::Hands {
+        cause,
+        left: describe(&found),
+    })?;
 
     let tls = tls(&options)?;
     let me = Identity {

@@ -5,11 +5,11 @@
 
 use std::error::Error;
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use scenarios::history::{History, Reader};
+use scenarios::history;
 use scenarios::verdict::{Outcome, judge};
 use serde_json::{Value, json};
 
@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut blocks = 0;
     for _ in 0..RUNS {
         let begun = Instant::now();
-        let history = read(&path)?;
+        let history = history::read(File::open(&path)?, "history.jsonl")?;
         let read = Instant::now();
         let verdict = judge(&history.records);
         judging.push(read.elapsed());
@@ -60,18 +60,6 @@ fn tell(what: &str, mut times: Vec<Duration>) {
         seconds(median),
         seconds(slowest)
     );
-}
-
-/// Line by line, as the command reads it.
-fn read(path: &Path) -> Result<History, Box<dyn Error>> {
-    let mut file = BufReader::new(File::open(path)?);
-    let mut reader = Reader::of("history.jsonl");
-    let mut line = Vec::new();
-    while file.read_until(b'\n', &mut line)? > 0 {
-        reader.line(&line)?;
-        line.clear();
-    }
-    Ok(reader.end()?)
 }
 
 /// The greatest resident set of this process (`VmHWM` of proc_pid_status(5)).

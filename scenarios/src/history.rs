@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 pub use basis::{Basis, Counts};
 pub(crate) use lines::foreign_format;
-pub use lines::{History, Reader};
+pub use lines::{History, ReadError, read};
 use serde::{Deserialize, Serialize};
 
 use crate::effects::{Effects, LoadSecond, UsersSeen, WriteCounts, WritePhase};

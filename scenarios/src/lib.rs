@@ -4,6 +4,7 @@
 
 pub mod asks;
 pub mod change;
+mod cores;
 pub mod effects;
 pub mod faults;
 pub mod fleet;

@@ -1,19 +1,13 @@
 //! Histories of older formats still read, and are judged as they were then.
 
-use scenarios::history::{History, Reader, Record};
+use scenarios::history::{self, History, Record};
 use scenarios::verdict::{Class, Outcome, Verdict, judge};
 
 /// Written by hand in the shapes of format 1, without any member that came later.
 const FORMAT_1: &str = include_str!("golden/history-1.jsonl");
 
 fn read(text: &str) -> History {
-    let mut reader = Reader::of("history-1.jsonl");
-    for line in text.split_inclusive('\n') {
-        reader
-            .line(line.as_bytes())
-            .unwrap_or_else(|e| panic!("{e}"));
-    }
-    reader.end().expect("a history")
+    history::read(text.as_bytes(), "history-1.jsonl").unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// What the cellwall of format 1 said of it (commit 2d5cc93).

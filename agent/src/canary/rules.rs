@@ -58,7 +58,8 @@ impl Rules<'_> {
             }
         }
         transaction.add_gate(&table, GATE, Gate::from_millis(GATE_MS));
-        let Some(nft) = hands.nft_of(place) else {
+        let nft = hands.nft_of(place);
+        let Some(nft) = nft.map_err(|cause| Error::Table(words(place), cause))? else {
             return Ok(()); // a pod that is gone
         };
         nft.commit(transaction, permit)
@@ -74,7 +75,8 @@ impl Rules<'_> {
     ) -> Result<(), Error> {
         let mut transaction = Transaction::default();
         transaction.delete_table(&self.table_of(phase));
-        let Some(nft) = hands.nft_of(place) else {
+        let nft = hands.nft_of(place);
+        let Some(nft) = nft.map_err(|cause| Error::Table(words(place), cause))? else {
             return Ok(());
         };
         match nft.commit(transaction, permit) {

@@ -134,7 +134,7 @@ impl Reversible for FirewallCut {
             pinned.extend(devices::without_loopback().map_err(Error::Devices)?);
             lasting = devices::own().map_err(Error::Devices)?;
         }
-        let seen = hands.nft.tables().map_err(Error::Look)?;
+        let seen = hands.nft().and_then(Nft::tables).map_err(Error::Look)?;
         match seen
             .iter()
             .find(|seen| tables.iter().any(|table| seen.is(table)))
@@ -155,7 +155,7 @@ impl Reversible for FirewallCut {
 
     fn load(&self, undo: &Undo, hands: &mut Hands, permit: &Permit) -> Result<(), Error> {
         for place in undo.places() {
-            if let Some(nft) = hands.nft_of(place) {
+            if let Some(nft) = hands.nft_of(place).map_err(Error::Load)? {
                 nft.commit(inert(self, undo), permit).map_err(Error::Load)?;
             }
         }
@@ -187,7 +187,7 @@ impl Reversible for FirewallCut {
                     .collect(),
                 Some(_) => present.into_iter().collect(),
             };
-            let Some(nft) = hands.nft_of(place) else {
+            let Some(nft) = hands.nft_of(place).map_err(Error::Apply)? else {
                 continue; // a pod that has ended
             };
             let transaction = fire(self, undo, &devices, gate);
@@ -198,7 +198,7 @@ impl Reversible for FirewallCut {
 
     fn renew(undo: &Undo, hands: &mut Hands, gate: Gate, permit: &Permit) -> Result<(), Error> {
         for place in undo.places() {
-            let Some(nft) = hands.nft_of(place) else {
+            let Some(nft) = hands.nft_of(place).map_err(Error::Renew)? else {
                 continue;
             };
             let mut transaction = Transaction::default();
@@ -228,7 +228,8 @@ impl Reversible for FirewallCut {
             };
             failed = failed.and(gone);
         }
-        delete(&undo.tables, &mut hands.nft, permit).and(failed)?;
+        let nft = hands.nft().map_err(Error::Look)?;
+        delete(&undo.tables, nft, permit).and(failed)?;
         Ok(undo.drifted())
     }
 

@@ -245,11 +245,12 @@ fn way_is_gone(route: &Route, cause: &netlink::Error) -> Result<bool, netlink::E
     }
     let gone = [
         EADDRNOTAVAIL, // the preferred source address
-        EINVAL,        // the same, or a next hop object
         ENOENT,
         Errno::EEXIST, // somebody was quicker than the look
     ];
-    Ok(cause.errno().is_some_and(|errno| gone.contains(&errno)))
+    // Of a route that needs neither, a rule or a route of others stands in its next hop's way, and may go.
+    let lacks = cause.errno() == Some(EINVAL) && route.needs_more_than_devices();
+    Ok(lacks || cause.errno().is_some_and(|errno| gone.contains(&errno)))
 }
 
 fn unlike(what: &str, seen: String) -> Error {

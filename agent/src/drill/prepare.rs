@@ -169,9 +169,13 @@ impl Held {
                 Err(Error::Canary { cause, after })
             }
             Err(Unproven::Journal(cause)) => {
-                let drill = self.drill.clone();
-                self.revert(hands, "the journal failed");
-                Err(Error::Journal { drill, cause })
+                let over = self.revert(hands, "the journal failed");
+                let after = describe(&over.outcome);
+                Err(Error::JournalLost {
+                    drill: over.drill,
+                    cause,
+                    after,
+                })
             }
         }
     }

@@ -20,7 +20,8 @@ impl Firing {
         let held = &mut self.held;
         let over = |work: &&mut Work| work.stage == Stage::InForce && now >= at.plus(work.ends);
         let (mut undone, mut failed) = (Vec::new(), None);
-        let ended: Vec<&mut Work> = held.work.iter_mut().filter(over).collect();
+        // Newest first, as at the end of the drill.
+        let ended: Vec<&mut Work> = held.work.iter_mut().rev().filter(over).collect();
         let undos: Vec<&Undo> = ended.iter().map(|work| &work.undo).collect();
         held.gaps
             .extend(undos.iter().flat_map(|undo| undo.lapsed()));

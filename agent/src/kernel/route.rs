@@ -32,6 +32,7 @@ const RTA_SRC: u16 = 2;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
 const RTA_PRIORITY: u16 = 6;
+const RTA_PREFSRC: u16 = 7;
 const RTA_MULTIPATH: u16 = 9;
 const RTA_CACHEINFO: u16 = 12;
 const RTA_TABLE: u16 = 15;
@@ -167,6 +168,12 @@ impl Route {
                 .unwrap_or_default();
         }
         devices
+    }
+
+    /// It names an address of this host or a next hop object, without which the kernel takes no such route.
+    pub fn needs_more_than_devices(&self) -> bool {
+        let named = [RTA_PREFSRC, RTA_NH_ID];
+        named.iter().any(|kind| self.attribute(*kind).is_some())
     }
 
     pub fn is_ours(&self) -> bool {

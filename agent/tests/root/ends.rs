@@ -368,7 +368,7 @@ fn a_gate_that_ran_out_cannot_be_renewed() {
             expires: agent::boottime::Boottime::now(),
         };
         let (_journal, permit) = Journal::create(directory.path(), armed, &[]).unwrap();
-        let mut hands = Hands::open().unwrap();
+        let mut hands = Hands::closed(None);
         let undo = FirewallUndo {
             inside: Vec::new(),
             lasting: Default::default(),
@@ -383,7 +383,7 @@ fn a_gate_that_ran_out_cannot_be_renewed() {
         transaction.add_owned_table(&undo.tables[0]);
         transaction.add_set(&undo.tables[0], "gate", SetKind::Gate, 1);
         transaction.add_gate(&undo.tables[0], "gate", Gate::from_millis(200));
-        hands.nft.commit(transaction, &permit).unwrap();
+        hands.nft().unwrap().commit(transaction, &permit).unwrap();
         let undo = Undo::Firewall(undo);
         undo.renew(&mut hands, Gate::from_millis(200), &permit)
             .expect("in time");

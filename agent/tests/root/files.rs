@@ -382,7 +382,7 @@ fn a_disk_that_takes_no_writes_at_fire_is_told_and_tidied_later() {
                     port: PORT,
                 },
             };
-            let mut hands = Hands::open().unwrap();
+            let mut hands = Hands::closed(None);
             let undo = changes::capture(&change, &mut hands, &place).unwrap();
             let (mut journal, permit) =
                 Journal::create(&place.state, armed(&drill, String::new()), &[]).unwrap();

@@ -354,7 +354,7 @@ fn the_root_file_system_is_refused_by_whatever_mount() {
         },
     };
     host.run(move || {
-        let mut hands = Hands::open().unwrap();
+        let mut hands = Hands::closed(None);
         for change in changes {
             let error = changes::capture(&change, &mut hands, &place).unwrap_err();
             assert!(matches!(error, Error::Refused { .. }), "{error}");

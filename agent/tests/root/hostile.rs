@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use scenarios::change::Direction;
+use scenarios::change::{Change, Direction, ProcessAct, ProcessChange, Processes};
 use scenarios::plan::Plan;
 use wire::State;
 
@@ -26,13 +26,17 @@ struct Small {
 
 impl Small {
     fn new() -> Self {
+        Self::on("mount -t tmpfs -o size=64k,mode=700 none")
+    }
+
+    /// A shell line that the folder is put behind mounts a file system there; the image `disk.img` is
+    /// beside it.
+    fn on(mount: &str) -> Self {
         let site = Site::new();
         let disk = site.state.path().join("disk");
         std::fs::create_dir(&disk).unwrap();
-        let script = format!(
-            "mount -t tmpfs -o size=64k,mode=700 none {0} && exec \"$@\"",
-            disk.display()
-        );
+        let folder = site.state.path().display();
+        let script = format!("cd {folder} && {mount} {0} && exec \"$@\"", disk.display());
         let around = [
             "unshare",
             "-m",
@@ -153,6 +157,80 @@ fn a_disk_that_fills_while_a_fault_is_in_force_does_not_keep_it() {
     small.client.revert_clean("d");
     small.client.arm("e", &cut_of(PEER)).unwrap();
     small.client.revert_clean("e");
+}
+
+/// Frozen, so that whoever writes waits in the kernel; thawed also when the test fails.
+struct Hanging<'a>(&'a Small);
+
+impl<'a> Hanging<'a> {
+    fn disk_of(small: &'a Small) -> Self {
+        let disk = small.disk.display();
+        small.done(&format!("cd / && fsfreeze -f {disk}"));
+        Self(small)
+    }
+}
+
+impl Drop for Hanging<'_> {
+    fn drop(&mut self) {
+        let disk = self.0.disk.display();
+        self.0.shell(&format!("cd / && fsfreeze -u {disk}"));
+    }
+}
+
+/// The agent waits in the kernel to journal that the fault is in force, and not even SIGKILL ends it.
+#[test]
+#[ignore = "needs root: network and mount namespaces, nftables, loop device"]
+fn a_disk_that_hangs_does_not_keep_a_fault() {
+    let mut small =
+        Small::on("truncate -s 24M disk.img && mkfs.ext4 -q -F disk.img && mount -o loop disk.img");
+    let sleeper = Sleeper::new();
+    let policy = small.site.state.path().join("policy.yaml");
+    std::fs::write(policy, "allow: [firewall, process]\nlongest: 10m\n").unwrap();
+    let freeze = Change::Process(ProcessChange {
+        processes: Processes::Pids(vec![sleeper.pid()]),
+        act: ProcessAct::Freeze,
+    });
+    let cut = cut(&[PEER], Direction::Both);
+    let steps = vec![step(0, 0, 60_000, cut), step(1, 0, 60_000, freeze)];
+    small.client.arm("d", &plan(2_000, steps)).unwrap();
+    let ahead = Duration::from_secs(1);
+    small.client.fire_in("d", ahead).unwrap();
+    let guardian = guardian_of(small.agent.pid());
+    let hanging = Hanging::disk_of(&small);
+    until("it bites", || sleeper.state() == 'T');
+    // Nobody renews its lease.
+    until("it is over", || sleeper.state() == 'S');
+    assert_eq!(small.path.ask(Duration::from_millis(300)), Reach::Answered);
+    assert_eq!(state_of(small.agent.pid()), 'D', "killed, and not gone");
+    drop(hanging);
+    small.agent.wait(Duration::from_secs(10));
+    let stat = format!("/proc/{guardian}/stat");
+    until("the guardian has ended", || {
+        std::fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z "))
+    });
+    small.assert_open();
+    let image = std::fs::read(small.disk.with_extension("img")).unwrap();
+    let closed = b"guardian: the agent hung past the end of its lease";
+    assert!(image.windows(closed.len()).any(|part| part == closed));
+}
+
+/// It has let go of its journal, so its guardian has no reason to kill it.
+#[test]
+#[ignore = "needs root: network and mount namespaces, nftables"]
+fn an_agent_that_cannot_close_its_journal_is_left_alone() {
+    let small = Small::new();
+    let steps = (0..45).map(|id| step(id, 0, 1_500, cut(&[PEER], Direction::Both)));
+    small.client.cut("d", &plan(30_000, steps.collect()));
+    small.fill();
+    until("it is over", || {
+        small.path.ask(Duration::from_millis(150)) == Reach::Answered
+    });
+    // Past the guardian's grace, and a few of its attempts.
+    std::thread::sleep(Duration::from_secs(3));
+    small.assert_open();
+    small.client.status().expect("the agent lives");
+    small.done("rm fill");
+    small.client.revert_clean("d");
 }
 
 #[test]

@@ -80,7 +80,7 @@ impl Bench {
                 state: directory,
                 management: Management::none(),
             };
-            job(&mut Hands::open().unwrap(), &place, &permit)
+            job(&mut Hands::closed(None), &place, &permit)
         })
     }
 }

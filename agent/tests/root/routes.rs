@@ -384,7 +384,12 @@ fn what_could_not_be_put_back_exactly_is_refused() {
 #[test]
 #[ignore = "needs root: network namespace"]
 fn a_route_is_owed_while_its_next_hop_is_out_of_reach() {
-    let networks = [
+    let obstacles = [
+        (
+            "10.20.0.0/24",
+            "route add blackhole 10.2.0.2/32",
+            "route del blackhole 10.2.0.2/32",
+        ),
         (
             "10.20.0.0/24",
             "route del 10.2.0.0/24 dev up1",
@@ -396,9 +401,9 @@ fn a_route_is_owed_while_its_next_hop_is_out_of_reach() {
             "-6 route add fd02::/64 dev up1 proto kernel metric 256",
         ),
     ];
-    for ((to, network, back), instead) in networks
+    for ((to, obstacle, back), instead) in obstacles
         .into_iter()
-        .flat_map(|network| [(network, None), (network, Some(Instead::Blackhole))])
+        .flat_map(|obstacle| [(obstacle, None), (obstacle, Some(Instead::Blackhole))])
     {
         let host = host();
         let changed = Change::Route(RouteChange {
@@ -408,11 +413,11 @@ fn a_route_is_owed_while_its_next_hop_is_out_of_reach() {
         });
         let mut changing = host.change("d", &[changed], "1h");
         assert!(changing.says("in force"), "{:?}", changing.ends());
-        host.ip(network);
+        host.ip(obstacle);
         changing.crash_with_guardian();
         let output = host.revert_all();
         let told = text(&output);
-        assert_eq!(output.status.code(), Some(4), "{told}");
+        assert_eq!(output.status.code(), Some(4), "{obstacle}: {told}");
         let left = host.routes_to(to, 254);
         assert!(left.is_empty(), "ours is not left in its place: {left:?}");
         host.ip(back);

@@ -1,10 +1,9 @@
 //! `cellwall verdict`: a history judged again, from nothing but its file.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use scenarios::history::{Header, History, Reader, Record};
+use scenarios::history::{self, Header, History, ReadError, Record};
 use scenarios::verdict::{Verdict, judge};
 use serde::Serialize;
 
@@ -12,9 +11,6 @@ use crate::cli::VerdictArguments;
 use crate::drill::report;
 use crate::failure::Failure;
 use crate::output;
-
-/// A line longer than this is no record (64 MiB).
-const LINE_MAX: u64 = 64 << 20;
 
 /// What `--json` gives out.
 #[derive(Serialize)]
@@ -59,17 +55,11 @@ pub fn read(path: &Path) -> Result<History, Failure> {
         path: path.to_owned(),
         error,
     };
-    let mut file = BufReader::new(File::open(path).map_err(failed)?);
-    let mut reader = Reader::of(&path.display().to_string());
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        let mut part = std::io::Read::take(&mut file, LINE_MAX);
-        if part.read_until(b'\n', &mut line).map_err(failed)? == 0 {
-            return Ok(reader.end()?);
-        }
-        reader.line(&line)?;
-    }
+    let file = File::open(path).map_err(failed)?;
+    history::read(file, &path.display().to_string()).map_err(|error| match error {
+        ReadError::Io(error) => failed(error),
+        ReadError::Input(error) => error.into(),
+    })
 }
 
 fn say(header: &Header, history: &History, verdict: &Verdict) {

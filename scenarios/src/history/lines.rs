@@ -1,16 +1,37 @@
-//! The lines of a history file, to records.
+//! The lines of a history file, to records, on all cores.
+
+use std::io::{self, Read};
 
 use serde::Deserialize;
 
 use super::{READABLE_FORMATS, Record};
+use crate::cores;
 use crate::input::{InputError, Position};
 
 /// How the line of a verdict begins.
 const VERDICT: &[u8] = b"{\"verdict\":";
 
+/// A line longer than this is no record.
+const LINE_MAX: usize = 64 << 20;
+/// Bytes that are read before their lines are parsed.
+const BATCH: u64 = 8 << 20;
+/// Fewer lines are not worth another thread.
+const LINES_OF_A_THREAD: usize = 1_000;
+
+type Parsed = Result<Record, serde_json::Error>;
+
+/// Why a history was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Input(#[from] InputError),
+}
+
 /// Takes the lines of one history file in their order.
 #[derive(Debug)]
-pub struct Reader {
+struct Reader {
     file: String,
     records: Vec<Record>,
     torn: bool,
@@ -38,9 +59,32 @@ struct AnyFormat {
     format: u32,
 }
 
+/// A whole history. The name is for errors.
+pub fn read(mut source: impl Read, file: &str) -> Result<History, ReadError> {
+    let mut reader = Reader::of(file);
+    let mut text = Vec::new();
+    loop {
+        let read = source.by_ref().take(BATCH).read_to_end(&mut text)?;
+        let last = text.iter().rposition(|byte| *byte == b'\n');
+        let whole = match last {
+            Some(at) if read > 0 => at + 1,
+            None if read > 0 && text.len() < LINE_MAX => continue,
+            _ => text.len(),
+        };
+        reader.lines(&text[..whole])?;
+        text.drain(..whole);
+        if read == 0 {
+            return Ok(reader.end()?);
+        }
+    }
+}
+
+fn record(line: &[u8]) -> Parsed {
+    serde_json::from_slice(line.strip_suffix(b"\n").unwrap_or(line))
+}
+
 impl Reader {
-    /// The name is for errors.
-    pub fn of(file: &str) -> Self {
+    fn of(file: &str) -> Self {
         Self {
             file: file.to_owned(),
             records: Vec::new(),
@@ -49,9 +93,18 @@ impl Reader {
         }
     }
 
-    /// The next line, with its line feed if it has one. Only the last may be without it, and is then
-    /// left out unless it is a whole record.
-    pub fn line(&mut self, line: &[u8]) -> Result<(), InputError> {
+    /// The next lines, with their line feeds. Only the last of all may be without one, and is then left
+    /// out unless it is a whole record.
+    fn lines(&mut self, text: &[u8]) -> Result<(), InputError> {
+        let lines: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
+        let parsed = cores::map(&lines, LINES_OF_A_THREAD, |line| record(line));
+        for (line, parsed) in lines.iter().zip(parsed) {
+            self.take(line, parsed)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, line: &[u8], parsed: Parsed) -> Result<(), InputError> {
         if self.open {
             let message = "the line is longer than any record";
             return Err(self.error(b"", 1, message));
@@ -64,7 +117,7 @@ impl Reader {
         if self.records.is_empty() && whole {
             self.check_format(line)?;
         }
-        match serde_json::from_slice(line) {
+        match parsed {
             Ok(record) => self.records.push(record),
             Err(_) if !whole => self.tear(line),
             Err(error) => return Err(self.error(line, error.column(), &words(&error))),
@@ -81,7 +134,7 @@ impl Reader {
     }
 
     /// A file without any record is no history.
-    pub fn end(self) -> Result<History, InputError> {
+    fn end(self) -> Result<History, InputError> {
         match self.records.is_empty() {
             true => Err(InputError::whole(
                 &self.file,
@@ -142,11 +195,11 @@ mod tests {
     use crate::history::{Phase, PhaseMark};
 
     fn read(text: &[u8]) -> Result<History, InputError> {
-        let mut reader = Reader::of("h.jsonl");
-        for line in text.split_inclusive(|byte| *byte == b'\n') {
-            reader.line(line)?;
+        match super::read(text, "h.jsonl") {
+            Ok(history) => Ok(history),
+            Err(ReadError::Input(error)) => Err(error),
+            Err(ReadError::Io(error)) => panic!("{error}"),
         }
-        reader.end()
     }
 
     fn header() -> String {
@@ -180,13 +233,33 @@ mod tests {
     #[test]
     fn nothing_comes_behind_a_line_without_its_end() {
         let mut reader = Reader::of("h.jsonl");
-        reader.line(&[0; 1000]).unwrap();
-        let error = reader.line(&[0; 1000]).unwrap_err().to_string();
+        reader.lines(&[0; 1000]).unwrap();
+        let error = reader.lines(&[0; 1000]).unwrap_err().to_string();
         assert!(error.contains("longer than any record"), "{error}");
         let mut reader = Reader::of("h.jsonl");
-        reader.line(header().as_bytes()).unwrap();
-        reader.line(MARK.trim_end().as_bytes()).unwrap();
-        assert!(reader.line(MARK.as_bytes()).is_err());
+        reader.lines(header().as_bytes()).unwrap();
+        reader.lines(MARK.trim_end().as_bytes()).unwrap();
+        assert!(reader.lines(MARK.as_bytes()).is_err());
+        let endless = io::repeat(0).take(2 * LINE_MAX as u64 + BATCH);
+        let error = super::read(endless, "h.jsonl").unwrap_err().to_string();
+        assert!(error.contains("longer than any record"), "{error}");
+    }
+
+    /// More than one thread parses, and more than one batch is read.
+    #[test]
+    fn records_and_errors_of_long_files_keep_their_lines() {
+        let at = |ms: usize| MARK.replace("7000", &ms.to_string());
+        let count = 2 * BATCH as usize / MARK.len();
+        let text = header() + &(1..count).map(at).collect::<String>();
+        let records = read(text.as_bytes()).unwrap().records;
+        assert_eq!(records.len(), count);
+        for (ms, record) in records.iter().enumerate().skip(1) {
+            assert!(matches!(record, Record::Phase(mark) if mark.at_ms == ms as u64));
+        }
+        let spoilt = text.replace(&at(count - 5), "{}\n");
+        let error = read(spoilt.as_bytes()).unwrap_err().to_string();
+        let line = format!("h.jsonl:{}:", count - 4);
+        assert!(error.contains(&line), "{error}");
     }
 
     #[test]

@@ -218,13 +218,7 @@ fn a_torn_line_denies_a_pass_unless_it_was_a_verdict() {
         let lines = lines.map(|record| serde_json::to_string(&record).unwrap() + "\n");
         lines.collect::<String>() + torn
     };
-    let read = |text: &str| {
-        let mut reader = Reader::of("h");
-        for line in text.split_inclusive('\n') {
-            reader.line(line.as_bytes()).unwrap();
-        }
-        reader.end().unwrap().records
-    };
+    let read = |text: &str| crate::history::read(text.as_bytes(), "h").unwrap().records;
     let residue = read(&text("{\"residue\":{\"cell\":\"ali\",\"left\":["));
     expect(&residue, Outcome::Inconclusive, &["within a line"]);
     expect(&read(&text("{")), Outcome::Inconclusive, &["within a line"]);

@@ -7,15 +7,19 @@ use super::interval::holm;
 use super::planes::listed;
 use super::replay::Replay;
 use super::{Class, Outcome, Row, Window, vantages};
+use crate::cores;
 use crate::history::{Role, Stream};
+
+/// Fewer are not worth another thread.
+const STREAMS_OF_A_THREAD: usize = 20;
 
 /// One row per stream and window; the worst sub-window stands for its window.
 pub(super) fn rows(frame: &Frame<'_>, replay: Option<&Replay>, prober_sound: bool) -> Vec<Row> {
     let streams: Vec<&Stream> = frame.evidence.with_role(Role::Other).collect();
-    let claims: Vec<Claim<'_>> = streams
-        .iter()
-        .flat_map(|stream| claims_of(frame, stream, replay))
-        .collect();
+    let claims = cores::map(&streams, STREAMS_OF_A_THREAD, |stream| {
+        claims_of(frame, stream, replay)
+    });
+    let claims: Vec<Claim<'_>> = claims.into_iter().flatten().collect();
     let whole: Vec<usize> = (0..claims.len())
         .filter(|&i| !claims[i].truncated)
         .collect();
@@ -29,9 +33,12 @@ pub(super) fn rows(frame: &Frame<'_>, replay: Option<&Replay>, prober_sound: boo
         }
     }
     let level = frame.alpha() / whole.len().max(streams.len()).max(1) as f64;
+    let claims: Vec<(Claim<'_>, bool)> = claims.into_iter().zip(degraded).collect();
+    let judged = cores::map(&claims, STREAMS_OF_A_THREAD, |(claim, degraded)| {
+        judge_claim(frame, claim, replay, *degraded, level)
+    });
     let mut rows: Vec<Row> = Vec::new();
-    for (claim, degraded) in claims.iter().zip(degraded) {
-        let row = judge_claim(frame, claim, replay, degraded, level);
+    for row in judged {
         match rows
             .iter_mut()
             .find(|r| r.stream == row.stream && r.window == row.window)

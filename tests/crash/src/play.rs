@@ -141,12 +141,17 @@ impl Play {
                 let taken = Tracee::seize(guardian, &mut self.ended)?;
                 agent.kill(&mut self.ended)?;
                 let Some(mut guardian) = taken else {
+                    meeting.call = None;
                     return Ok(());
                 };
                 let stop = Some((call, point.when));
                 match guardian.run(stop, &mut self.ended, &mut |_, _| {})? {
                     Met::Call => guardian.kill(&mut self.ended),
-                    Met::Ended(_) => Ok(()),
+                    Met::Ended(_) => {
+                        // The agent alone was killed, which is another point.
+                        meeting.call = None;
+                        Ok(())
+                    }
                 }
             }
         }

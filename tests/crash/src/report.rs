@@ -107,6 +107,7 @@ impl Report {
             "scene", "who is killed, who cleans up", "points", "killed", "residue", "s each"
         );
         let mut sum = Cell::default();
+        let mut ways: BTreeMap<Way, Cell> = BTreeMap::new();
         for ((scene, way), cell) in &told.cells {
             let each = cell.took.as_secs_f64() / cell.points.max(1) as f64;
             println!(
@@ -116,8 +117,10 @@ impl Report {
                 cell.killed,
                 cell.residue
             );
-            sum.points += cell.points;
-            sum.killed += cell.killed;
+            for sum in [&mut sum, ways.entry(*way).or_default()] {
+                sum.points += cell.points;
+                sum.killed += cell.killed;
+            }
         }
         println!(
             "{} points in {} s, {} of them killed before their end; residue: {}",
@@ -131,9 +134,17 @@ impl Report {
         }
         // A run makes a few calls more or fewer than the one that was counted; more than that, and it was
         // not killed where it should have been.
-        let killed = sum.points > 0 && sum.killed * 10 >= sum.points * 9;
+        let mut killed = sum.points > 0 && sum.killed * 10 >= sum.points * 9;
         if !killed {
             println!("FAILED: too few were killed to prove anything");
+        }
+        // Nor may the many hide one way of dying that was never met.
+        for (way, _) in ways
+            .iter()
+            .filter(|(_, cell)| cell.killed * 2 < cell.points)
+        {
+            println!("FAILED: {way}: too few were killed to prove anything");
+            killed = false;
         }
         match (told.residue, told.failures.is_empty() && killed) {
             (1.., _) => Outcome::Residue,
@@ -186,6 +197,25 @@ mod tests {
         };
         report.met(&point(), &left, Duration::ZERO);
         assert_eq!((report.end(), report.residue()), (Outcome::Residue, 1));
+    }
+
+    #[test]
+    fn a_way_of_dying_that_is_never_met_is_no_result() {
+        let report = Report::new("crash".into());
+        let killed = Meeting {
+            call: Some("read".into()),
+            ..Meeting::default()
+        };
+        (0..40).for_each(|_| report.met(&point(), &killed, Duration::ZERO));
+        let other = Point {
+            take_over: None,
+            ..point()
+        };
+        report.met(&other, &killed, Duration::ZERO);
+        report.met(&other, &Meeting::default(), Duration::ZERO);
+        assert_eq!(report.end(), Outcome::Clean, "half of them");
+        report.met(&other, &Meeting::default(), Duration::ZERO);
+        assert_eq!(report.end(), Outcome::Failed);
     }
 
     #[test]

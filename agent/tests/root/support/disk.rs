@@ -214,10 +214,12 @@ impl Host {
 
     /// Waits until the guardian or whoever has closed the drill's journal.
     pub fn closes(&self, drill: &str) {
+        until("the journal is closed", || self.has_closed(drill));
+    }
+
+    pub fn has_closed(&self, drill: &str) -> bool {
         let path = self.state().join(format!("journal/{drill}.journal"));
-        until("the journal is closed", || {
-            std::fs::read_to_string(&path).is_ok_and(|text| text.contains("\"closed\""))
-        });
+        std::fs::read_to_string(&path).is_ok_and(|text| text.contains("\"closed\""))
     }
 }
 

@@ -41,7 +41,7 @@ impl Truth {
         }
     }
 
-    fn from_s(self, from_s: i64) -> Self {
+    fn after_s(self, from_s: i64) -> Self {
         Self { from_s, ..self }
     }
 
@@ -158,7 +158,7 @@ fn drills_are_ended_as_measured() {
         (1.0, 0, 1.0, 4),
         (1.0, 30, 1.0, 4),
     ] {
-        let ended = drills(600, Truth::of(0.001, 1.0, ill).from_s(from_s));
+        let ended = drills(600, Truth::of(0.001, 1.0, ill).after_s(from_s));
         agrees(ended.aborted, 600, aborts);
         assert_eq!(ended.of(Outcome::Pass), 0);
         let delay = ended.median_delay_s() - from_s as u64;
