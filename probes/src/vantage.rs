@@ -1,8 +1,7 @@
 //! What a vantage is ordered and what it says: a prober on a node of the fleet, spoken to by the
 //! conductor in JSON, one object a line, both ways.
 
-use scenarios::asks::HttpRequest;
-use scenarios::fleet::{Ask, Fleet, Probe};
+use scenarios::fleet::{Ask, Fleet, Plane, Probe};
 use scenarios::history::{BadSample, Block, Role, Stream};
 use serde::{Deserialize, Serialize};
 
@@ -70,19 +69,16 @@ pub fn vantage_streams(fleet: &Fleet, streams: &[Stream]) -> Vec<Stream> {
                 .cell
                 .as_ref()
                 .is_some_and(|cell| stream.name == format!("{cell}/{}", stream.probe));
-            stream.is_probed() && of_a_cell && probe.is_some_and(needs_no_file)
+            stream.is_probed() && of_a_cell && probe.is_some_and(may_be_carried)
         }
     };
     streams.iter().filter(asks).cloned().collect()
 }
 
-fn needs_no_file(probe: &Probe) -> bool {
-    let Ask::Http(http) = &probe.ask else {
-        return false;
-    };
-    let rewrites = probe.rewrites.update.iter().chain(&probe.rewrites.delete);
-    let mut requests = std::iter::once(http).chain(rewrites);
-    requests.all(|request: &HttpRequest| request.trust.ca.is_none())
+/// Also not the cells' dependencies, which are within reach of the cell alone, as a rule.
+fn may_be_carried(probe: &Probe) -> bool {
+    let credentials = matches!(probe.ask, Ask::Kubernetes(_));
+    probe.plane != Plane::Dependency && !credentials && !probe.names_files()
 }
 
 #[cfg(test)]
@@ -110,6 +106,23 @@ mod tests {
                 "control/reference-2"
             ]
         );
+    }
+
+    #[test]
+    fn every_kind_of_question_is_carried_that_users_ask() {
+        let text = include_str!("../../scenarios/tests/fleet.yaml");
+        let spare = "  probes:\n";
+        assert!(text.contains(spare));
+        let more = "    port: { plane: data, tcp: { address: \"{cell}:443\" } }\n    \
+             name: { plane: data, dns: { resolver: \"{cell}\", name: shop.example } }\n    \
+             store: { plane: dependency, tcp: { address: \"{cell}:5432\" } }\n";
+        let text = text.replacen(spare, &format!("{spare}{more}"), 1);
+        let fleet = scenarios::read_fleet(&text, "fleet.yaml").unwrap_or_else(|e| panic!("{e}"));
+        let streams = crate::streams(&fleet, &["gd-aliyun".to_owned()]);
+        let asked = vantage_streams(&fleet, &streams);
+        let is_asked = |probe: &str| asked.iter().any(|stream| stream.probe == probe);
+        assert!(is_asked("port") && is_asked("name") && is_asked("checkout"));
+        assert!(!is_asked("store"), "a dependency is its cell's own");
     }
 
     #[test]

@@ -140,6 +140,11 @@ pub struct Probe {
 }
 
 impl Probe {
+    /// Whether it needs a file that stands beside the fleet's, such as authorities.
+    pub fn names_files(&self) -> bool {
+        !self.clone().files().is_empty()
+    }
+
     fn files(&mut self) -> Vec<&mut PathBuf> {
         let mut files = self.ask.files();
         files.extend(self.rewrites.files());

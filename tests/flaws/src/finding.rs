@@ -12,6 +12,8 @@ use crate::table::{Expected, Shows};
 
 /// Later than this after fire is late: a drill with short windows would not have seen it.
 const SOON_MS: u64 = 10_000;
+/// The probe that asks what users of the lab's entrypoint ask.
+const USERS_ASK: &str = "checkout";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -130,11 +132,17 @@ impl Finding {
         }
     }
 
-    /// Seen by the right probe on the data plane, or by users who do the same.
+    /// Seen by the right probe on the data plane, or by users of the entrypoint who ask the same: the first
+    /// alarm ends the drill, whoever raises it.
     fn judge_falls(&self, probe: &str) -> Answer {
         let right = self.falls.iter().filter(|fall| {
             let by_probe = fall.stream == format!("{}/{probe}", fall.cell);
-            by_probe && fall.plane == Plane::Data
+            let by_users = fall.stream.ends_with(&format!("@{}", fall.cell));
+            match fall.plane {
+                Plane::Data => by_probe,
+                Plane::Entrypoint => by_users && probe == USERS_ASK,
+                Plane::Control | Plane::Dependency => false,
+            }
         });
         let mut times = right
             .map(|fall| (fall.window, fall.after_fire_ms))
@@ -154,8 +162,10 @@ impl Finding {
     /// `tencent: checkout, 4 s after fire`, for the table.
     pub fn words(&self) -> String {
         let mut words: Vec<String> = Vec::new();
-        let data = |fall: &&Fall| fall.plane == Plane::Data;
-        for fall in self.falls.iter().filter(data) {
+        // Users say the same once more, if probes have said it.
+        let by_probes = self.falls.iter().any(|fall| fall.plane == Plane::Data);
+        let told = |fall: &&Fall| fall.plane == Plane::Data || !by_probes;
+        for fall in self.falls.iter().filter(told) {
             let window = match fall.window {
                 Window::Fault => "fault",
                 Window::After => "after",
@@ -260,6 +270,21 @@ mod tests {
         assert_eq!(judge(&[whole]), Answer::FoundLate);
         let after = ("b", "checkout", Window::After, Some(9000));
         assert_eq!(judge(&[after]), Answer::FoundLate);
+    }
+
+    #[test]
+    fn users_who_ask_the_same_find_it_as_well() {
+        let by_users = |cell: &str, expected| {
+            let mut found = finding(Outcome::Fail, &[(cell, "x", Window::Fault, Some(4000))]);
+            found.falls[0].stream = format!("shop@{cell}");
+            found.falls[0].plane = Plane::Entrypoint;
+            assert!(found.words().contains("shop@"), "{}", found.words());
+            found.judge(expected)
+        };
+        assert_eq!(by_users("b", SHOWS), Answer::Found);
+        assert_eq!(by_users("d", SHOWS), Answer::Wrong);
+        let orders = Expected::Flaw(Shows::Falls(&["b"], "orders"));
+        assert_eq!(by_users("b", orders), Answer::Wrong);
     }
 
     #[test]
