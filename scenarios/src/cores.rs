@@ -12,15 +12,23 @@ pub fn map<T: Sync, U: Send>(items: &[T], least: usize, of: impl Fn(&T) -> U + S
     if threads == 1 {
         return items.iter().map(of).collect();
     }
-    let of = &of;
+    let work = |share: &[T]| share.iter().map(&of).collect::<Vec<U>>();
+    let work = &work;
     thread::scope(|scope| {
         let shares = items.chunks(items.len().div_ceil(threads));
-        let threads: Vec<_> = shares
-            .map(|share| scope.spawn(move || share.iter().map(of).collect::<Vec<U>>()))
+        let begun: Vec<_> = shares
+            .map(|share| {
+                let thread = thread::Builder::new().spawn_scoped(scope, move || work(share));
+                (share, thread)
+            })
             .collect();
-        let done = threads.into_iter().map(|thread| match thread.join() {
-            Ok(done) => done,
-            Err(panic) => std::panic::resume_unwind(panic),
+        let done = begun.into_iter().map(|(share, thread)| match thread {
+            // No more threads for this process: the work is done here.
+            Err(_) => work(share),
+            Ok(thread) => match thread.join() {
+                Ok(done) => done,
+                Err(panic) => std::panic::resume_unwind(panic),
+            },
         });
         done.flatten().collect()
     })
