@@ -248,7 +248,7 @@ fn way_is_gone(route: &Route, cause: &netlink::Error) -> Result<bool, netlink::E
         ENOENT,
         Errno::EEXIST, // somebody was quicker than the look
     ];
-    // Of a route that needs neither, a rule or a route of others stands in its next hop's way, and may go.
+    // Of a route that needs neither, a rule of others stands in its next hop's way, and may go.
     let lacks = cause.errno() == Some(EINVAL) && route.needs_more_than_devices();
     Ok(lacks || cause.errno().is_some_and(|errno| gone.contains(&errno)))
 }

@@ -185,7 +185,11 @@ fn a_disk_that_hangs_does_not_keep_a_fault() {
         Small::on("truncate -s 24M disk.img && mkfs.ext4 -q -F disk.img && mount -o loop disk.img");
     let sleeper = Sleeper::new();
     let policy = small.site.state.path().join("policy.yaml");
-    std::fs::write(policy, "allow: [firewall, process]\nlongest: 10m\n").unwrap();
+    std::fs::write(
+        policy,
+        "allow: [firewall, process]\nlongest: 10m\nclients: [conductor]\n",
+    )
+    .unwrap();
     let freeze = Change::Process(ProcessChange {
         processes: Processes::Pids(vec![sleeper.pid()]),
         act: ProcessAct::Freeze,

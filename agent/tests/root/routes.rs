@@ -387,8 +387,8 @@ fn a_route_is_owed_while_its_next_hop_is_out_of_reach() {
     let obstacles = [
         (
             "10.20.0.0/24",
-            "route add blackhole 10.2.0.2/32",
-            "route del blackhole 10.2.0.2/32",
+            "rule add to 10.2.0.2 blackhole",
+            "rule del to 10.2.0.2 blackhole",
         ),
         (
             "10.20.0.0/24",
