@@ -4,22 +4,20 @@ pub mod cgroup;
 pub mod file;
 pub mod filesystem;
 pub mod firewall;
+mod hands;
 pub mod helper;
 mod network;
 pub mod process;
 pub mod qdisc;
 pub mod route;
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use scenarios::change::Change;
 use serde::{Deserialize, Serialize};
 
-use crate::journal::{self, Permit};
-use crate::kernel::namespaces::{Namespace, NamespaceId};
+use crate::journal::Permit;
 use crate::kernel::netlink;
 use crate::kernel::nft::{Gate, Nft, TableSeen};
 use crate::mistakes;
@@ -27,125 +25,13 @@ use crate::neighbours::Claims;
 use crate::pods;
 
 pub use firewall::Directions;
+pub use hands::Hands;
 
 /// Everything of ours in the kernel has a name that begins so.
 pub const OURS: &str = "cellwall_";
 /// What to do about an undo that belongs where this process cannot see.
 const IN_ITS_MOUNT_NAMESPACE: &str =
     "run `cellwall-agent revert --all` in that mount namespace (nsenter --mount --pid)";
-
-/// What changes work with.
-///
-/// Sockets are opened when they are first needed: who only gives back files needs none.
-pub struct Hands {
-    nft: Option<Nft>,
-    /// NETLINK_ROUTE.
-    route: Option<netlink::Socket>,
-    /// Pods whose own nftables are worked on. They live at least as long as they are here.
-    inside: BTreeMap<NamespaceId, (Namespace, Nft)>,
-    /// Where the journals of this agent are: they say which drills are its own.
-    journals: Option<PathBuf>,
-    /// What the drill at hand does to each disk.
-    disks: filesystem::Disks,
-    /// Helpers that this process has started, to be reaped by their undo.
-    helpers: Vec<std::process::Child>,
-}
-
-impl Hands {
-    /// For whoever gives back what the agent with this state directory owes; it may not be the only one on
-    /// its node.
-    pub fn closed(state: Option<&Path>) -> Self {
-        Self {
-            nft: None,
-            route: None,
-            inside: BTreeMap::new(),
-            journals: state.map(journal::directory),
-            disks: filesystem::Disks::default(),
-            helpers: Vec::new(),
-        }
-    }
-
-    /// For the agent itself, which is of no use where nftables cannot be had.
-    pub fn of(state: &Path) -> Result<Self, netlink::Error> {
-        let mut hands = Self::closed(Some(state));
-        hands.nft()?;
-        Ok(hands)
-    }
-
-    /// The host's nftables.
-    pub fn nft(&mut self) -> Result<&mut Nft, netlink::Error> {
-        match &mut self.nft {
-            Some(nft) => Ok(nft),
-            closed => Ok(closed.insert(Nft::open()?)),
-        }
-    }
-
-    /// Whether a table is held by a living process for a drill that no journal here knows: then it is
-    /// of another agent, whose own ways out end it.
-    fn is_anothers(&self, table: &TableSeen) -> bool {
-        let name = table.name.strip_prefix(OURS).unwrap_or_default();
-        let drill = name.split('_').next().unwrap_or_default();
-        let Some(journals) = &self.journals else {
-            return false;
-        };
-        let known = journal::path_of(journals, drill).try_exists();
-        table.owner.is_some() && matches!(known, Ok(false))
-    }
-
-    /// Where the journals of this agent are.
-    pub fn journals(&self) -> Option<&Path> {
-        self.journals.as_deref()
-    }
-
-    /// The host's routes and queueing disciplines.
-    pub fn route(&mut self) -> Result<&mut netlink::Socket, netlink::Error> {
-        match &mut self.route {
-            Some(socket) => Ok(socket),
-            closed => Ok(closed.insert(netlink::Socket::open_route()?)),
-        }
-    }
-
-    /// Opens a pod's nftables, to be had from [`Self::nft_of`] until [`Self::leave_pods`].
-    pub fn enter(&mut self, pod: &Namespace) -> Result<(), netlink::Error> {
-        if let Entry::Vacant(place) = self.inside.entry(pod.id) {
-            let again = pod.again().map_err(netlink::Error::Open)?;
-            let nft = again.run(Nft::open).map_err(netlink::Error::Open)??;
-            place.insert((again, nft));
-        }
-        Ok(())
-    }
-
-    /// The host's nftables (none), or those of a pod that was entered.
-    pub fn nft_of(
-        &mut self,
-        place: Option<NamespaceId>,
-    ) -> Result<Option<&mut Nft>, netlink::Error> {
-        match place {
-            None => self.nft().map(Some),
-            Some(id) => Ok(self.inside.get_mut(&id).map(|(_, nft)| nft)),
-        }
-    }
-
-    pub fn inside(&self, id: NamespaceId) -> Option<&Namespace> {
-        self.inside.get(&id).map(|(namespace, _)| namespace)
-    }
-
-    /// The nftables of a pod, entered if some process still is in it.
-    fn found(&mut self, id: NamespaceId) -> Result<Option<&mut Nft>, Error> {
-        if !self.inside.contains_key(&id) {
-            match pods::find(id).map_err(Error::Pods)? {
-                Some(namespace) => self.enter(&namespace).map_err(Error::Look)?,
-                None => return Ok(None),
-            }
-        }
-        self.nft_of(Some(id)).map_err(Error::Look)
-    }
-
-    /// Closes the sockets in pods; the kernel deletes whatever tables they still own.
-    pub fn leave_pods(&mut self) {
-        self.inside.clear();
-    }
-}
 
 /// Which change of which drill on this node.
 #[derive(Clone, Debug)]

@@ -195,7 +195,7 @@ fn living(helper: &Undo) -> io::Result<Vec<u32>> {
 /// Every helper of any drill of this agent, in words. One of another agent, which has its journals
 /// elsewhere, ends with that.
 pub fn seen(hands: &Hands) -> Result<Vec<String>, Error> {
-    let mine = hands.journals.as_deref().map(absolute);
+    let mine = hands.journals().map(absolute);
     let is_mine = |helper: &Undo| mine.as_ref().is_none_or(|mine| *mine == helper.journals);
     let mut words = Vec::new();
     for pid in procfs::pids().map_err(look)? {
