@@ -21,6 +21,7 @@ use crate::failure::Failure;
 
 /// `EX_USAGE` of sysexits.h: the command line or an input file is wrong.
 const EXIT_USAGE: u8 = 64;
+const EXIT_INTERNAL: u8 = 70;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -37,7 +38,11 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     let json = cli.command.json().cloned().unwrap_or_default();
-    match output::prepare_json(&json).and_then(|()| dispatch(cli.command)) {
+    let run = || output::prepare_json(&json).and_then(|()| dispatch(cli.command));
+    let Ok(run) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)) else {
+        return ExitCode::from(EXIT_INTERNAL); // it has told of itself
+    };
+    match run {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             output::complain(&failure.to_string());

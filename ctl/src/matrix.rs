@@ -102,6 +102,7 @@ mod tests {
             cell: cell.into(),
             plane: Plane::Data,
             finding,
+            rows: Vec::new(),
         };
         let target = Finding::Target {
             class: Class::Effective,

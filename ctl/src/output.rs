@@ -9,11 +9,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
+use scenarios::input::printable;
 use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::cli::JsonArguments;
 use crate::failure::Failure;
+
+/// A longer cell of a table is cut.
+const CELL_MOST: usize = 10_000;
 
 /// Whether standard output is for the JSON alone, so that people's lines go to standard error.
 static JSON_ON_STDOUT: AtomicBool = AtomicBool::new(false);
@@ -152,6 +156,10 @@ pub fn write_failure(arguments: &JsonArguments, failure: &Failure) {
 
 /// Columns padded to their widest cell; the first row is the head.
 pub fn table(rows: &[Vec<String>]) -> String {
+    let shown = |row: &Vec<String>| -> Vec<String> {
+        row.iter().map(|cell| printable(cell, CELL_MOST)).collect()
+    };
+    let rows: Vec<Vec<String>> = rows.iter().map(shown).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter()
@@ -162,7 +170,7 @@ pub fn table(rows: &[Vec<String>]) -> String {
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
-    for row in rows {
+    for row in &rows {
         let cells = row
             .iter()
             .zip(&widths)

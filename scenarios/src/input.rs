@@ -171,7 +171,7 @@ impl InputError {
 }
 
 /// Text for a terminal: control characters (escape sequences among them) become `?`, long text is cut.
-pub(crate) fn printable(text: &str, longest: usize) -> String {
+pub fn printable(text: &str, longest: usize) -> String {
     let mut shown: String = text
         .chars()
         .take(longest)

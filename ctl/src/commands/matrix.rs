@@ -116,8 +116,14 @@ fn look(arguments: &MatrixArguments, scenario: &str, target: &str) -> Result<Dri
         history,
         done: None,
     };
-    if !drill.history.exists() {
-        return Ok(drill);
+    match drill.history.metadata() {
+        Err(_) => return Ok(drill),
+        // Killed between the file and its first record.
+        Ok(file) if file.len() == 0 => {
+            put_aside(&drill.history)?;
+            return Ok(drill);
+        }
+        Ok(_) => {}
     }
     let (records, verdict) = judged(&drill.history)?;
     let header = records.first().and_then(|record| match record {

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::Path;
 
 use scenarios::history::{self, Header, History, ReadError, Record};
+use scenarios::input::printable;
 use scenarios::verdict::{Verdict, judge};
 use serde::Serialize;
 
@@ -11,6 +12,9 @@ use crate::cli::VerdictArguments;
 use crate::drill::report;
 use crate::failure::Failure;
 use crate::output;
+
+/// Names of a history that are longer are cut.
+const WORD_MOST: usize = 200;
 
 /// What `--json` gives out.
 #[derive(Serialize)]
@@ -64,8 +68,12 @@ pub fn read(path: &Path) -> Result<History, Failure> {
 
 fn say(header: &Header, history: &History, verdict: &Verdict) {
     output::say(&format!(
-        "drill {} of {}, recorded by cellwall {}",
-        header.drill, header.started, header.cellwall
+        "drill {} of {}, recorded by cellwall {}; alpha {}, margin {}",
+        printable(&header.drill, WORD_MOST),
+        printable(&header.started, WORD_MOST),
+        printable(&header.cellwall, WORD_MOST),
+        header.judgement.alpha,
+        header.judgement.margin
     ));
     if history.torn {
         output::say("the history ends within a line, which is left out");

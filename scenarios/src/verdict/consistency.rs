@@ -12,6 +12,10 @@ use crate::scenario::Side;
 /// The guard times hide the target's edges: they are as long as its slowest probe may take, and an
 /// agent to answer, and clocks to differ. The last two together are less than this.
 const GUARD_MORE_MS: u64 = 1000;
+/// A block of a day decides nothing.
+const BLOCK_MOST_MS: u64 = 86_400_000;
+/// Latencies are kept to three digits.
+const ROUNDED: f64 = 1.01;
 
 /// Words if the parameters of the header cannot be used; then there is no verdict but "inconclusive".
 pub(super) fn unusable(header: &Header) -> Option<String> {
@@ -20,7 +24,7 @@ pub(super) fn unusable(header: &Header) -> Option<String> {
     let good = fraction(judgement.alpha)
         && fraction(judgement.margin)
         && fraction(judgement.effective_min)
-        && judgement.block_ms > 0;
+        && (1..=BLOCK_MOST_MS).contains(&judgement.block_ms);
     if !good {
         let words = "the header's judgement is out of range (alpha, margin, effect, block length)";
         return Some(words.to_owned());
@@ -28,7 +32,8 @@ pub(super) fn unusable(header: &Header) -> Option<String> {
     let is_unusable = |stream: &&Stream| {
         let own = stream.block_ms(judgement.block_ms);
         let margin = stream.margin(judgement);
-        own == 0 || !own.is_multiple_of(judgement.block_ms) || !fraction(margin)
+        let length = (1..=BLOCK_MOST_MS).contains(&own);
+        !length || !own.is_multiple_of(judgement.block_ms) || !fraction(margin)
     };
     let stream = header.streams.iter().find(is_unusable)?;
     let name = &stream.name;
@@ -106,6 +111,23 @@ pub(super) fn of_block(stream: &Stream, block: &Block) -> Option<&'static str> {
     if answered.fold(0, u64::saturating_add) > u64::from(block.valid) {
         return Some("has more answers than probes that count");
     }
+    let slo_us = stream
+        .slo_ms
+        .map_or(f64::INFINITY, |ms| ms as f64 * 1e3 * ROUNDED);
+    let late = block
+        .latency_us
+        .iter()
+        .filter(|(us, _)| *us as f64 > slo_us);
+    let late = late.fold(0, |sum: u64, (_, count)| {
+        sum.saturating_add(u64::from(*count))
+    });
+    if stream.basis.counts == Counts::Probes && late > u64::from(block.bad) {
+        return Some("has more answers slower than the slo than bad probes");
+    }
+    let mut users = block.users.iter().flat_map(|seen| seen.kinds.values());
+    if users.any(|count| count.bad > count.requests) {
+        return Some("has users with more bad requests than requests");
+    }
     if block.server_errors > block.errors {
         return Some("has more 5xx than errors");
     }
@@ -132,6 +154,8 @@ pub(super) fn of_records(evidence: &Evidence<'_>) -> Vec<String> {
         });
         words.extend(why.map(|why| format!("{}/{}: {why}", ledger.cell, ledger.probe)));
     }
+    words.extend(of_late_ends(evidence));
+    words.extend(of_what_is_behind_the_end(evidence));
     words.extend(of_volumes(evidence));
     words.extend(of_loads(evidence));
     words
@@ -159,6 +183,44 @@ fn of_ledger(evidence: &Evidence<'_>, ledger: &Ledger) -> Option<&'static str> {
     let found = found.into_iter().fold(0, u64::saturating_add);
     let changed = ledger.updated.max(ledger.deleted);
     (found.max(changed) > ledger.acknowledged).then_some("more writes than were acknowledged")
+}
+
+/// Only what was told as a timeout may end late.
+fn of_late_ends(evidence: &Evidence<'_>) -> Vec<String> {
+    let mut sums: BTreeMap<(&str, u64), u64> = BTreeMap::new();
+    for late in &evidence.late {
+        let sum = sums.entry((&late.stream, late.start_ms)).or_default();
+        for count in [late.slow, late.resets, late.errors] {
+            *sum = sum.saturating_add(u64::from(count));
+        }
+    }
+    let timeouts = |stream: &str, start_ms: u64| {
+        let block = evidence.series(None, stream)?.get(&start_ms)?;
+        Some(u64::from(block.timeouts))
+    };
+    let more = sums
+        .into_iter()
+        .filter(|((stream, at), sum)| *sum > timeouts(stream, *at).unwrap_or(0));
+    more.map(|((stream, at), _)| {
+        format!("{stream}: of the block at {at} ms more ended late than timed out")
+    })
+    .collect()
+}
+
+/// What nobody watches any more would be judged by nobody.
+fn of_what_is_behind_the_end(evidence: &Evidence<'_>) -> Vec<String> {
+    let ended = evidence.ended.unwrap_or(u64::MAX);
+    let streams = evidence.header.streams.iter();
+    let behind = streams.filter(|stream| {
+        let series = evidence.all_series(&stream.name);
+        let mut last = series
+            .into_iter()
+            .filter_map(|blocks| blocks.keys().next_back());
+        last.any(|start| *start >= ended)
+    });
+    behind
+        .map(|stream| format!("{}: it has blocks behind the end of the watch", stream.name))
+        .collect()
 }
 
 fn of_volumes(evidence: &Evidence<'_>) -> Vec<String> {

@@ -2,6 +2,7 @@
 
 use super::drill::*;
 use super::{Class, Outcome, Window, judge, settled};
+use crate::effects::{ClientKind, UserCount, UsersSeen};
 use crate::fleet::Plane;
 use crate::history::*;
 
@@ -180,6 +181,121 @@ fn what_a_node_holds_before_the_fault_is_no_residue_scan() {
         *r = rest;
     };
     denied(early, &["ali/n1", "recorded before the fault"]);
+}
+
+/// A step that acts later, or for less time, is all that the target can have fallen by.
+#[test]
+fn the_target_falls_by_what_is_done_to_it() {
+    let step = |at_s: u64, duration_s: u64| {
+        move |r: &mut Vec<Record>| {
+            let step = &mut header_mut(r).plan.steps[0];
+            (step.at_ms, step.duration_ms) = (at_s * 1000, duration_s * 1000);
+        }
+    };
+    let early = "fell before its part of the fault";
+    denied(step(30, 30), &["ali/checkout", early]);
+    denied(step(0, 1), &["ali/checkout", "no probe inside"]);
+    let and_well = |r: &mut Vec<Record>| {
+        step(30, 30)(r);
+        for stream in ["ali/checkout", "ali/orders", "shop@ali"] {
+            alter(r, stream, 0..30, |b| (b.bad, b.timeouts) = (0, 0));
+        }
+    };
+    expect(&spoilt(and_well), Outcome::Pass, &["ali degraded"]);
+}
+
+#[test]
+fn what_cannot_be_counted_so_is_told() {
+    let slow = |r: &mut Vec<Record>| {
+        alter(r, "aws/checkout", 3..4, |b| {
+            b.latency_us = vec![(900_000_000, RATE)]
+        });
+    };
+    denied(slow, &["aws/checkout", "slower than the slo"]);
+    let rounded = |r: &mut Vec<Record>| {
+        alter(r, "aws/checkout", 3..4, |b| {
+            b.latency_us = vec![(500_400, RATE)]
+        });
+    };
+    expect(&spoilt(rounded), Outcome::Pass, &[]);
+    let users = |r: &mut Vec<Record>| {
+        alter(r, "shop/dns", 3..4, |b| {
+            let count = UserCount {
+                requests: 1,
+                bad: 1000,
+            };
+            let kinds = [(ClientKind::ALL[0], count)].into();
+            b.users = Some(UsersSeen { ttl_s: 1, kinds });
+        });
+    };
+    denied(users, &["shop/dns", "more bad requests"]);
+    let behind = |r: &mut Vec<Record>| {
+        r.push(Record::Block(block("aws/checkout", END, 0)));
+    };
+    denied(behind, &["aws/checkout", "behind the end"]);
+    let late = |slow: u32| {
+        spoilt(|r| {
+            r.push(Record::Late(LateEnds {
+                stream: "ali/checkout".into(),
+                start_ms: (FIRE + 3) * 1000,
+                slow,
+                ..LateEnds::default()
+            }));
+        })
+    };
+    expect(&late(RATE), Outcome::Pass, &["slow"]);
+    let words = ["ali/checkout", "ended late than timed out"];
+    expect(&late(RATE + 1), Outcome::Inconclusive, &words);
+    let long = |r: &mut Vec<Record>| header_mut(r).judgement.block_ms = 1 << 61;
+    expect(&spoilt(long), Outcome::Inconclusive, &["out of range"]);
+}
+
+/// Of other cells none may be wrong, whatever an older member of the header would allow.
+#[test]
+fn writes_of_other_cells_are_judged_without_being_asked() {
+    for lost_max in [None, Some(1000)] {
+        let with = |spoil: fn(&mut Ledger)| {
+            spoilt(|r| {
+                header_mut(r).judgement.lost_max = lost_max;
+                for record in r {
+                    if let Record::Ledger(ledger) = record
+                        && ledger.cell == "tencent"
+                    {
+                        spoil(ledger);
+                    }
+                }
+            })
+        };
+        expect(
+            &with(|_| ()),
+            Outcome::Pass,
+            &["acknowledged writes read back"],
+        );
+        let wrong: [fn(&mut Ledger); 3] = [|l| l.lost = 3, |l| l.resurrected = 3, |l| l.stale = 3];
+        for spoil in wrong {
+            let mut records = with(spoil);
+            for record in &mut records {
+                if let Record::Ledger(ledger) = record {
+                    ledger.phases.clear();
+                }
+            }
+            expect(&records, Outcome::Fail, &["tencent/orders", "3 of"]);
+        }
+        let words = ["tencent/orders", "no write was acknowledged before fire"];
+        let unphased = with(|ledger| ledger.phases.clear());
+        expect(&unphased, Outcome::Inconclusive, &words);
+    }
+}
+
+#[test]
+fn users_who_do_not_come_back_are_told() {
+    let gone = |r: &mut Vec<Record>| {
+        alter(r, "shop@ali", 0..132, |b| {
+            (b.bad, b.timeouts) = (RATE, RATE)
+        });
+    };
+    let words = ["shop@ali", "still bad at the end of the watch"];
+    expect(&spoilt(gone), Outcome::Pass, &words);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Class, Outcome, Verdict, Window, judge};
-use crate::effects::Effects;
+use crate::effects::{Effects, WriteCounts, WritePhase};
 use crate::fleet::Plane;
 use crate::history::*;
 use crate::plan::{CellStep, EndpointCut, PLAN_FORMAT, Plan, PlanTarget, Step};
@@ -179,9 +179,27 @@ pub fn ledger(cell: &str) -> Ledger {
         stale: 0,
         updated: 0,
         deleted: 0,
-        phases: BTreeMap::new(),
+        phases: [
+            (WritePhase::Before, 150),
+            (WritePhase::During, 100),
+            (WritePhase::After, 50),
+        ]
+        .map(|(phase, acknowledged)| {
+            let counts = WriteCounts {
+                acknowledged,
+                ..WriteCounts::default()
+            };
+            (phase, counts)
+        })
+        .into(),
         examples: Vec::new(),
     }
+}
+
+/// It does not tell of when.
+pub fn lose(ledger: &mut Ledger, count: u64) {
+    ledger.lost = count;
+    ledger.phases.clear();
 }
 
 pub fn agent(cell: &str, state: &str, at_ms: u64) -> Record {

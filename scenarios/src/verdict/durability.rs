@@ -1,8 +1,8 @@
 //! Acknowledged writes, read back: lost, there twice, resurrected, stale, or not to be asked.
 //!
 //! Of the target the hypothesis says how many may be wrong. Of every other cell none may: whoever
-//! has acknowledged a write there has promised to keep it, whatever falls beside it. Histories
-//! without `effects.durability` are judged by `lost_max` over all cells, as they were made.
+//! has acknowledged a write there has promised to keep it, whatever falls beside it. Histories of
+//! format 1 are judged by `lost_max` over all cells, as they were made.
 
 use std::collections::BTreeSet;
 
@@ -14,18 +14,26 @@ use crate::fleet::Fleet;
 use crate::history::Ledger;
 
 /// What may be wrong, of the target and of every other cell.
-enum Rule<'a> {
+enum Rule {
     /// So many lost over all cells.
     LostOverAll(u64),
-    BySide(&'a Durability),
+    BySide(Durability),
 }
 
-fn rule<'a>(evidence: &'a Evidence<'_>) -> Option<Rule<'a>> {
+fn rule(evidence: &Evidence<'_>) -> Option<Rule> {
     let judgement = &evidence.header.judgement;
     match (&judgement.effects.durability, judgement.lost_max) {
-        (Some(durability), _) => Some(Rule::BySide(durability)),
-        (None, Some(lost_max)) => Some(Rule::LostOverAll(lost_max)),
-        (None, None) => None,
+        (Some(durability), _) => Some(Rule::BySide(durability.clone())),
+        (None, Some(lost_max)) if evidence.header.format == 1 => Some(Rule::LostOverAll(lost_max)),
+        // Whatever was read back of another cell must be as it was left.
+        (None, lost_max) if lost_max.is_some() || !evidence.ledgers.is_empty() => {
+            let target = lost_max.map(|lost| DataLimits {
+                lost,
+                ..DataLimits::default()
+            });
+            (evidence.header.format > 1).then_some(Rule::BySide(Durability { target }))
+        }
+        (None, _) => None,
     }
 }
 
@@ -52,7 +60,7 @@ pub(super) fn check(evidence: &Evidence<'_>, findings: &mut Findings) {
                 resurrected: u64::MAX,
                 stale: u64::MAX,
             }),
-            Rule::BySide(durability) if is_target(evidence, ledger) => durability.target,
+            Rule::BySide(ref durability) if is_target(evidence, ledger) => durability.target,
             Rule::BySide(_) => Some(DataLimits::default()),
         };
         let everywhere = matches!(rule, Rule::LostOverAll(_));
@@ -60,7 +68,7 @@ pub(super) fn check(evidence: &Evidence<'_>, findings: &mut Findings) {
             check_ledger(evidence, ledger, limits, everywhere, findings);
             check_evidence(ledger, fleet.as_ref(), findings);
             if !is_target(evidence, ledger) {
-                check_phases(ledger, findings);
+                check_phases(evidence, ledger, findings);
             }
         }
     }
@@ -201,9 +209,10 @@ fn check_evidence(ledger: &Ledger, fleet: Option<&Fleet>, findings: &mut Finding
 
 /// Whoever acknowledged nothing before the fault, or nothing in it, has kept no promise in it. Of the
 /// target nothing is asked: a cell that is cut off acknowledges nothing.
-fn check_phases(ledger: &Ledger, findings: &mut Findings) {
-    if ledger.phases.is_empty() || ledger.acknowledged == 0 {
-        return; // Older ledgers know none; without a write it is told already.
+fn check_phases(evidence: &Evidence<'_>, ledger: &Ledger, findings: &mut Findings) {
+    let may_know_none = evidence.header.format == 1 && ledger.phases.is_empty();
+    if may_know_none || ledger.acknowledged == 0 {
+        return; // Without a write it is told already.
     }
     for phase in [WritePhase::Before, WritePhase::During] {
         let counts = ledger.phases.get(&phase);
@@ -238,7 +247,7 @@ fn wanted_ledgers(evidence: &Evidence<'_>, fleet: Option<&Fleet>) -> BTreeSet<(S
 }
 
 /// Of whose writes nothing is asked, if of anybody's.
-fn unjudged(evidence: &Evidence<'_>, rule: &Rule<'_>) -> String {
+fn unjudged(evidence: &Evidence<'_>, rule: &Rule) -> String {
     match rule {
         Rule::BySide(Durability { target: None }) => {
             let cells = evidence.header.plan.target.cells.join(", ");

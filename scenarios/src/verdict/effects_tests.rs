@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::drill::{
-    AFTER, FAULT, FAULT_END, FIRE, RATE, alter, expect, header_mut, history, sound, spoilt,
+    AFTER, FAULT, FAULT_END, FIRE, RATE, alter, expect, header_mut, history, lose, sound, spoilt,
 };
 use super::{Outcome, UserWindow, judge};
 use crate::effects::*;
@@ -68,7 +68,7 @@ fn the_target_may_lose_what_the_hypothesis_says_and_no_more() {
             ..DataLimits::default()
         })
     };
-    let lost = |limits| with_ledgers(limits, |r| ledger_of(r, "ali").lost = 3);
+    let lost = |limits| with_ledgers(limits, |r| lose(ledger_of(r, "ali"), 3));
     expect(&lost(limits(3)), Outcome::Pass, &["3 lost"]);
     expect(&lost(limits(2)), Outcome::Fail, &["ali/orders", "3 of 300"]);
     expect(&lost(None), Outcome::Pass, &["3 lost"]);
@@ -128,8 +128,9 @@ fn a_declared_update_that_never_was_proves_nothing() {
 fn an_older_history_is_judged_by_its_own_rule() {
     let lost = |most| {
         spoilt(|r| {
+            header_mut(r).format = 1;
             header_mut(r).judgement.lost_max = most;
-            ledger_of(r, "tencent").lost = 3;
+            lose(ledger_of(r, "tencent"), 3);
         })
     };
     expect(&lost(Some(3)), Outcome::Pass, &["3 lost"]);

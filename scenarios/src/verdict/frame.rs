@@ -95,7 +95,7 @@ impl<'a> Frame<'a> {
         }
         let mut windows = Vec::new();
         let mut start = from;
-        while start + length < span.to {
+        while start.saturating_add(length) < span.to {
             windows.push(Span {
                 from: start,
                 to: start + length,

@@ -238,6 +238,7 @@ fn pass_reasons(
         planes::on_planes(planes, Class::Isolated),
         percent(most)
     )];
+    reasons.extend(target::on_pass(frame));
     reasons.extend(durability::on_pass(evidence));
     reasons.extend(vantages::on_pass(evidence));
     reasons.push(format!(

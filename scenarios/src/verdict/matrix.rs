@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::interval::e_bh;
-use super::{Class, Outcome, Verdict};
+use super::{Class, Outcome, Row, Verdict};
 use crate::fleet::Plane;
 use crate::history::{Header, Phase, Record, Role};
 
@@ -50,6 +50,8 @@ pub struct Entry {
     pub cell: String,
     pub plane: Plane,
     pub finding: Finding,
+    /// What each of its streams showed: D, L, U, E at the end, first alarm, probes; empty where not run.
+    pub rows: Vec<Row>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -107,6 +109,7 @@ fn line(asked: &Asked<'_>, shape: &[(String, Plane)]) -> Line {
         cell: cell.clone(),
         plane: *plane,
         finding: fired.map_or(Finding::Unknown, |run| finding(run, cell, *plane)),
+        rows: fired.map_or_else(Vec::new, |run| rows(run, cell, *plane)),
     };
     Line {
         fault: asked.fault.to_owned(),
@@ -114,6 +117,19 @@ fn line(asked: &Asked<'_>, shape: &[(String, Plane)]) -> Line {
         outcome: fired.map(|run| run.verdict.outcome),
         entries: shape.iter().map(entry).collect(),
     }
+}
+
+fn rows(run: Run<'_>, cell: &str, plane: Plane) -> Vec<Row> {
+    let Some(Record::Header(header)) = run.records.first() else {
+        return Vec::new();
+    };
+    let streams = header.streams.iter();
+    let own = streams.filter(|s| s.cell.as_deref() == Some(cell) && s.plane == plane);
+    let own: Vec<&str> = own.map(|stream| stream.name.as_str()).collect();
+    let rows = run.verdict.rows.iter();
+    rows.filter(|row| own.contains(&row.stream.as_str()))
+        .cloned()
+        .collect()
 }
 
 fn finding(run: Run<'_>, cell: &str, plane: Plane) -> Finding {

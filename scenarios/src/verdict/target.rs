@@ -17,6 +17,7 @@ use super::planes::must_degrade;
 use super::{Class, Outcome, Row, Window};
 use crate::fleet::Plane;
 use crate::history::{Block, Record, Role, Stream};
+use crate::scenario::Side;
 
 /// Good blocks in a row that mean "settled".
 pub const SETTLE_BLOCKS: u64 = 10;
@@ -80,6 +81,30 @@ fn must_recover<'a>(evidence: &Evidence<'a>) -> Vec<&'a Stream> {
             cell || must_degrade(evidence, s)
         })
         .collect()
+}
+
+/// Of a pass: streams of the target that need not recover and have not. Users of an entrypoint, say, may have
+/// been led elsewhere for good.
+pub(super) fn on_pass(frame: &Frame<'_>) -> Option<String> {
+    let evidence = frame.evidence;
+    let recover: Vec<&str> = must_recover(evidence)
+        .iter()
+        .map(|s| s.name.as_str())
+        .collect();
+    let others = evidence.with_role(Role::Target).filter(|stream| {
+        let last = Span {
+            from: frame
+                .end
+                .saturating_sub(SETTLE_BLOCKS * evidence.block_ms_of(stream)),
+            to: frame.end,
+        };
+        let seen = evidence.tally(stream, last).sample();
+        let still_bad = seen.total > 0.0 && seen.rate() > evidence.margin_of(stream);
+        !recover.contains(&stream.name.as_str()) && still_bad
+    });
+    let names: Vec<&str> = others.map(|stream| stream.name.as_str()).collect();
+    let words = "not judged, and still bad at the end of the watch";
+    (!names.is_empty()).then(|| format!("{}: {words}", names.join(", ")))
 }
 
 /// What a blind block does to a run of good ones.
@@ -169,13 +194,12 @@ fn check_watch(frame: &Frame<'_>, findings: &mut Findings) {
     }
 }
 
-/// When a stream of the target was at least half bad shortly before fire, without the guard time, in
-/// which probes are under way that the fault cuts off.
-fn fell_before(frame: &Frame<'_>, stream: &Stream) -> Option<u64> {
+/// When a stream of the target was at least half bad shortly before anything was done to it, without the
+/// guard time, in which probes are under way that the fault cuts off.
+fn fell_before(frame: &Frame<'_>, stream: &Stream, acted: u64) -> Option<u64> {
     let evidence = frame.evidence;
     let block_ms = evidence.block_ms_of(stream);
-    let to = frame
-        .fire
+    let to = acted
         .saturating_sub(evidence.header.judgement.guard_ms)
         .saturating_sub(block_ms);
     let from = to.saturating_sub(SHORTLY_MS.max(block_ms));
@@ -185,13 +209,36 @@ fn fell_before(frame: &Frame<'_>, stream: &Stream) -> Option<u64> {
         .map(|(start, _)| *start)
 }
 
+/// From the first to the last that the plan's steps do to the stream's cell; the whole fault if they do nothing,
+/// which is told elsewhere.
+fn acted_on(frame: &Frame<'_>, stream: &Stream) -> Span {
+    let steps = frame.evidence.header.plan.steps.iter();
+    let acts = steps.filter(|step| {
+        let cell = stream.cell.as_ref().and_then(|cell| step.cells.get(cell));
+        step.side == Side::Target && cell.is_some_and(|cell| !cell.nodes.is_empty())
+    });
+    let spans = acts.map(|step| (step.at_ms, step.ends_ms()));
+    let whole = spans.reduce(|(from, to), (at, ends)| (from.min(at), to.max(ends)));
+    match whole {
+        Some((from, to)) => Span {
+            from: frame.fire.saturating_add(from),
+            to: frame.fire.saturating_add(to),
+        },
+        None => Span {
+            from: frame.fire,
+            to: frame.fault_end,
+        },
+    }
+}
+
 fn fault_row<'a>(frame: &Frame<'a>, stream: &'a Stream, findings: &mut Findings) -> Row {
     let evidence = frame.evidence;
     let judgement = &evidence.header.judgement;
     let (guard, block_ms) = (judgement.guard_ms, judgement.block_ms);
-    let end = frame.stop.unwrap_or(u64::MAX).min(frame.fault_end);
+    let acted = acted_on(frame, stream);
+    let end = frame.stop.unwrap_or(u64::MAX).min(acted.to);
     // Whole blocks inside: `tally` takes blocks that start in the span.
-    let from = frame.fire.saturating_add(guard);
+    let from = acted.from.saturating_add(guard);
     let to = end.saturating_sub(guard) / block_ms * block_ms;
     let whole = frame.fault_was_whole();
     let claim = frame.claim(stream, Window::Fault, Span { from, to }, !whole);
@@ -203,11 +250,12 @@ fn fault_row<'a>(frame: &Frame<'a>, stream: &'a Stream, findings: &mut Findings)
     } else {
         frame.obstacles(&claim)
     };
-    if let Some(at) = fell_before(frame, stream) {
-        notes.push(format!(
-            "it fell before the fault, {} before fire",
-            seconds(frame.fire, at)
-        ));
+    if let Some(at) = fell_before(frame, stream, acted.from) {
+        let before = seconds(acted.from, at);
+        notes.push(match acted.from == frame.fire {
+            true => format!("it fell before the fault, {before} before fire"),
+            false => format!("it fell before its part of the fault, {before} before that began"),
+        });
     }
     if claim.now.valid == 0 {
         notes.push("no probe inside the fault window and its guard times".into());

@@ -19,6 +19,8 @@ const UNTRUE: u8 = 1;
 const FAILED: u8 = 70;
 /// False findings in a hundred drills of the isolated lab: the level that a drill promises.
 const FALSE_IN_100: usize = 1;
+/// At most one in so many may end without a proof.
+const UNPROVED_OF: usize = 10;
 
 /// Plants each flaw in a lab of plain cells, drills it, and prints what was found; the isolated lab
 /// is the control (needs root).
@@ -104,8 +106,9 @@ fn finish(options: &Options, table: &[Run], isolated: &[Run]) -> ExitCode {
         }
     }
     let allowed = isolated.len().div_ceil(100) * FALSE_IN_100;
-    // A bench without a single proof has shown nothing.
-    let nothing = !isolated.is_empty() && isolated.iter().all(Run::is_unproved);
+    // A bench of drills that mostly prove nothing has shown nothing.
+    let unproved = isolated.iter().filter(|run| run.is_unproved()).count();
+    let nothing = !isolated.is_empty() && unproved * UNPROVED_OF > isolated.len();
     match wrong > 0 || false_findings > allowed || nothing {
         true => ExitCode::from(UNTRUE),
         false => ExitCode::SUCCESS,
