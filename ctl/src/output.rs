@@ -16,8 +16,8 @@ use tokio::time::Instant;
 use crate::cli::JsonArguments;
 use crate::failure::Failure;
 
-/// A longer cell of a table is cut.
-const CELL_MOST: usize = 10_000;
+/// Longer text of a history is cut.
+const TEXT_MOST: usize = 10_000;
 
 /// Whether standard output is for the JSON alone, so that people's lines go to standard error.
 static JSON_ON_STDOUT: AtomicBool = AtomicBool::new(false);
@@ -154,11 +154,15 @@ pub fn write_failure(arguments: &JsonArguments, failure: &Failure) {
     let _ = write_json(arguments, &refusal);
 }
 
+/// A history may be anybody's: its text must neither forge a line nor speak to the terminal.
+pub fn one_line(text: &str) -> String {
+    printable(text, TEXT_MOST)
+}
+
 /// Columns padded to their widest cell; the first row is the head.
 pub fn table(rows: &[Vec<String>]) -> String {
-    let shown = |row: &Vec<String>| -> Vec<String> {
-        row.iter().map(|cell| printable(cell, CELL_MOST)).collect()
-    };
+    let shown =
+        |row: &Vec<String>| -> Vec<String> { row.iter().map(|cell| one_line(cell)).collect() };
     let rows: Vec<Vec<String>> = rows.iter().map(shown).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {

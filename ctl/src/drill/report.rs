@@ -4,15 +4,11 @@ use std::collections::BTreeMap;
 
 use scenarios::fleet::Plane;
 use scenarios::history::{AgentEvent, Block, Role, Stream};
-use scenarios::input::printable;
 use scenarios::verdict::{CellPlane, Class, Outcome, Row, UserReport, Verdict, Window};
 
 use crate::drill::hands::{LOST, NOT_RENEWED, UNREACHABLE};
 use crate::drill::latency::latency_text;
-use crate::output::{Story, table};
-
-/// A history may be anybody's: its text must neither forge a line nor speak to the terminal.
-const LINE_MOST: usize = 10_000;
+use crate::output::{Story, one_line, table};
 
 /// Tells when a stream stops or starts answering, once each time.
 pub struct Narrator {
@@ -97,7 +93,7 @@ pub fn verdict_text(verdict: &Verdict, streams: &[Stream]) -> String {
     text.push_str(outcome_word(verdict.outcome));
     text.push('\n');
     for reason in &verdict.reasons {
-        text.push_str(&format!("  {}\n", printable(reason, LINE_MOST)));
+        text.push_str(&format!("  {}\n", one_line(reason)));
     }
     text
 }
@@ -147,7 +143,7 @@ fn users_text(seen: &UserReport) -> String {
     }));
     let mut text = table(&rows);
     for words in &seen.words {
-        text.push_str(&format!("  {}\n", printable(words, LINE_MOST)));
+        text.push_str(&format!("  {}\n", one_line(words)));
     }
     text
 }

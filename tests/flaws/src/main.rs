@@ -83,8 +83,8 @@ fn main() -> ExitCode {
 fn finish(options: &Options, table: &[Run], isolated: &[Run]) -> ExitCode {
     let false_findings = isolated.iter().filter(|run| run.is_false_finding()).count();
     let wrong = table.iter().filter(|run| !run.is_right()).count();
+    let unproved = isolated.iter().filter(|run| run.is_unproved()).count();
     if !isolated.is_empty() {
-        let unproved = isolated.iter().filter(|run| run.is_unproved()).count();
         println!(
             "{} drills of isolated labs: {false_findings} false findings, {unproved} without a proof",
             isolated.len()
@@ -107,7 +107,6 @@ fn finish(options: &Options, table: &[Run], isolated: &[Run]) -> ExitCode {
     }
     let allowed = isolated.len().div_ceil(100) * FALSE_IN_100;
     // A bench of drills that mostly prove nothing has shown nothing.
-    let unproved = isolated.iter().filter(|run| run.is_unproved()).count();
     let nothing = !isolated.is_empty() && unproved * UNPROVED_OF > isolated.len();
     match wrong > 0 || false_findings > allowed || nothing {
         true => ExitCode::from(UNTRUE),
