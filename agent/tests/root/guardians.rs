@@ -4,16 +4,9 @@ use std::path::Path;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use scenarios::change::{Change, ProcessAct, ProcessChange, Processes};
 
+use crate::support::make::freeze;
 use crate::support::*;
-
-fn freeze(sleeper: &Sleeper) -> Change {
-    Change::Process(ProcessChange {
-        processes: Processes::Pids(vec![sleeper.pid()]),
-        act: ProcessAct::Freeze,
-    })
-}
 
 fn start(host: &Host, sleeper: &Sleeper, lasts: &str, homes: &[String]) -> Changing {
     let more: Vec<&str> = homes

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use scenarios::change::{Change, Direction, ProcessAct, ProcessChange, Processes};
+use scenarios::change::Direction;
 use scenarios::plan::Plan;
 use wire::State;
 
+use crate::support::make::freeze;
 use crate::support::*;
 
 fn cut_of(peer: &str) -> Plan {
@@ -190,12 +191,11 @@ fn a_disk_that_hangs_does_not_keep_a_fault() {
         "allow: [firewall, process]\nlongest: 10m\nclients: [conductor]\n",
     )
     .unwrap();
-    let freeze = Change::Process(ProcessChange {
-        processes: Processes::Pids(vec![sleeper.pid()]),
-        act: ProcessAct::Freeze,
-    });
     let cut = cut(&[PEER], Direction::Both);
-    let steps = vec![step(0, 0, 60_000, cut), step(1, 0, 60_000, freeze)];
+    let steps = vec![
+        step(0, 0, 60_000, cut),
+        step(1, 0, 60_000, freeze(&sleeper)),
+    ];
     small.client.arm("d", &plan(2_000, steps)).unwrap();
     let ahead = Duration::from_secs(1);
     small.client.fire_in("d", ahead).unwrap();

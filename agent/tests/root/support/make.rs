@@ -1,9 +1,11 @@
-//! A change of each network mechanism in the few words that tests want to say.
+//! A change of each kind in the few words that tests want to say.
 
 use scenarios::change::{
-    Change, Direction, FirewallCut, Instead, Management, Peers, QdiscChange, RouteChange, Shape,
-    Tbf,
+    Change, Direction, FirewallCut, Instead, Management, Peers, ProcessAct, ProcessChange,
+    Processes, QdiscChange, RouteChange, Shape, Tbf,
 };
+
+use super::Sleeper;
 
 /// Both ways from and to these prefixes.
 pub fn firewall(peers: &[&str]) -> Change {
@@ -16,6 +18,14 @@ pub fn firewall(peers: &[&str]) -> Change {
 }
 
 /// Of the main table.
+/// Stops a process of the test's.
+pub fn freeze(sleeper: &Sleeper) -> Change {
+    Change::Process(ProcessChange {
+        processes: Processes::Pids(vec![sleeper.pid()]),
+        act: ProcessAct::Freeze,
+    })
+}
+
 pub fn route(to: &str, instead: Option<Instead>) -> Change {
     Change::Route(RouteChange {
         destination: to.parse().unwrap(),
