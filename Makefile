@@ -79,7 +79,7 @@ test: setup check build ## Install what is missing, run every check and test
 	cargo test --release --workspace --locked -- --include-ignored --test-threads=1 \
 	  $$($(SUDO) tests/lacks.sh)
 	$(MAKE) crash-sampled SEED=1
-	$(SUDO) $(BIN)/flaws --sample 3 --seed 1
+	$(SUDO) $(BIN)/flaws --sample 3 --seed 1 --calm
 	$(SUDO) $(BIN)/guest --seed 1
 
 guest: guest-kernel build ## Prove on another kernel, in QEMU: power cut, netem, cgroup v2, OOM, clock jumps

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use scenarios::effects::{LoadClaim, LoadSecond};
+use scenarios::effects::{LoadClaim, LoadSecond, LoadSource};
 use scenarios::fleet::{Ask, Fleet};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -37,7 +37,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts with the peak on every cell of the claim. `drill` goes into the header
+    /// Starts with the peak on every cell of the claim; a load of users sends nothing. `drill` goes into the header
     /// `x-cellwall-load` of every request; `origin` is 0 ms of the drill. Each second of each cell
     /// is sent to `out` when all its requests are decided.
     ///
@@ -52,8 +52,11 @@ impl Load {
     ) -> Result<Self, ProbeError> {
         let surge = Arc::default();
         let mut tasks = JoinSet::new();
+        let LoadSource::Probe(probe) = &claim.by else {
+            return Ok(Self { surge, tasks });
+        };
         for cell in &claim.cells {
-            let stream = Arc::new(stream(fleet, claim, cell, drill)?);
+            let stream = Arc::new(stream(fleet, (claim, probe), cell, drill)?);
             let pace = Pace {
                 origin,
                 peak: claim.peak,
@@ -109,13 +112,13 @@ struct Counts {
 
 fn stream(
     fleet: &Fleet,
-    claim: &LoadClaim,
+    (claim, probe): (&LoadClaim, &str),
     cell_name: &str,
     drill: &str,
 ) -> Result<Stream, ProbeError> {
-    let name = format!("{cell_name}/{}", claim.probe);
+    let name = format!("{cell_name}/{probe}");
     let unknown = || ProbeError::UnknownStream { name: name.clone() };
-    let probe = fleet.probes.get(&claim.probe).ok_or_else(unknown)?;
+    let probe = fleet.probes.get(probe).ok_or_else(unknown)?;
     let cell = fleet.cells.get(cell_name).ok_or_else(unknown)?;
     let Ask::Http(http) = &probe.ask else {
         return Err(unknown());

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use scenarios::effects::ClientKind;
+use scenarios::history::FOREIGN;
 use tokio::time::{Instant, timeout_at};
 
 use crate::ask::Errand;
@@ -125,7 +126,7 @@ impl User<'_> {
             }
             Pointed::Foreign(address) => {
                 let why = format!("dns: {address} is no address of a cell of this entrypoint");
-                board.answer(ticket, "other", answer.ttl_s);
+                board.answer(ticket, FOREIGN, answer.ttl_s);
                 board.end(ticket, at, Outcome::Error(why));
                 None
             }

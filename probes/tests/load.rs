@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use fleet::{Server, one_cell, serve};
 use probes::Load;
-use scenarios::effects::{LoadClaim, LoadSecond};
+use scenarios::effects::{LoadClaim, LoadSecond, LoadSource};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 fn claim() -> LoadClaim {
     LoadClaim {
-        probe: "home".to_owned(),
+        by: LoadSource::Probe("home".to_owned()),
         cells: vec!["a".to_owned()],
         peak: 20.0,
         share: 0.5,

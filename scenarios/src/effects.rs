@@ -124,14 +124,24 @@ pub struct SymptomClaim {
     pub at_least: f64,
 }
 
+/// Who puts the load on the survivors.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LoadSource {
+    /// A generator of ours sends the request of this probe.
+    Probe(String),
+    /// Users do, as this traffic of the fleet counts them.
+    Traffic(String),
+}
+
 /// What a survivor must carry for its capacity to be proved. Rates are requests per second of one cell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LoadClaim {
-    /// The probe whose request is sent.
-    pub probe: String,
+    #[serde(flatten)]
+    pub by: LoadSource,
     /// The cells that take over, each loaded.
     pub cells: Vec<String>,
-    /// Before and after the fault.
+    /// Of one cell at its busiest.
     pub peak: f64,
     /// The target's share of the region's users, a fraction.
     pub share: f64,

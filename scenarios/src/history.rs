@@ -23,6 +23,8 @@ pub const HISTORY_FORMAT: u32 = 2;
 /// Every version that is read; a history of another one is refused. 1 lacks members and records that
 /// came later, and each of these says what its absence means.
 pub const READABLE_FORMATS: [u32; 2] = [1, HISTORY_FORMAT];
+/// Where an answer of DNS points to if to no cell.
+pub const FOREIGN: &str = "other";
 
 /// One line of `history.jsonl`. The first is always `Header`, the last of a finished drill `Verdict`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -192,7 +194,7 @@ pub struct Block {
     pub slow: u32,
     /// Latency from the intended time, as (microseconds, count), ascending; timeouts left out.
     pub latency_us: Vec<(u64, u32)>,
-    /// DNS streams: answers by the cell they pointed to (`other` for a foreign address).
+    /// DNS streams: answers by the cell they pointed to, [`FOREIGN`] for an address of none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub answers: BTreeMap<String, u32>,
     /// Gauges: what each scrape read, in the order of time; `bad` is then left to the verdict.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::effects::{DataLimits, HarmBudget, SymptomClaim};
+use crate::effects::{DataLimits, HarmBudget, LoadSource, SymptomClaim};
 
 /// What to break, for how long, and what must then be true.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,8 +85,8 @@ pub struct Hypothesis {
 /// The load that a scenario wants, before it is known whom it falls on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoadWish {
-    /// A probe that reads.
-    pub probe: String,
+    /// A probe that reads, or a traffic.
+    pub by: LoadSource,
     /// Requests per second that one cell has at its busiest.
     pub peak: f64,
     /// The target's share of the region's users; absent: as the fleet's entrypoints say.

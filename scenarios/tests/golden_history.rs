@@ -5,9 +5,12 @@ use scenarios::verdict::{Class, Outcome, Verdict, judge};
 
 /// Written by hand in the shapes of format 1, without any member that came later.
 const FORMAT_1: &str = include_str!("golden/history-1.jsonl");
+/// Written by hand in the shapes of format 2, with every kind of stream and of record that a sound drill
+/// may have.
+const FORMAT_2: &str = include_str!("golden/history-2.jsonl");
 
 fn read(text: &str) -> History {
-    history::read(text.as_bytes(), "history-1.jsonl").unwrap_or_else(|e| panic!("{e}"))
+    history::read(text.as_bytes(), "a golden history").unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// What the cellwall of format 1 said of it (commit 2d5cc93).
@@ -29,11 +32,13 @@ fn judged_then(verdict: &Verdict) {
             ("control/loopback", Class::Sound, 0, 2200),
         ]
     );
-    let u = |at: usize| (verdict.rows[at].u * 1e6).round() / 1e6;
-    assert_eq!((u(2), u(3)), (GOLDEN_U.0, GOLDEN_U.1));
+    assert_eq!([2, 3].map(|at| u(verdict, at)), [0.004_758, 0.003_085]);
 }
 
-const GOLDEN_U: (f64, f64) = (0.004_758, 0.003_085);
+/// Rounded to a millionth.
+fn u(verdict: &Verdict, row: usize) -> f64 {
+    (verdict.rows[row].u * 1e6).round() / 1e6
+}
 
 #[test]
 fn format_1_is_judged_as_it_was() {
@@ -70,10 +75,89 @@ fn header_of_another_format(records: &mut [Record]) {
     }
 }
 
-/// Reading and writing a line of format 1 adds nothing to it.
+/// What the cellwall that wrote format 2 first said of it.
+#[test]
+fn format_2_is_judged_as_it_was() {
+    let verdict = judge(&read(FORMAT_2).records);
+    assert_eq!(verdict.outcome, Outcome::Pass, "{:#?}", verdict.reasons);
+    let rows: Vec<(&str, Class, u64, u64)> = verdict
+        .rows
+        .iter()
+        .map(|row| (row.stream.as_str(), row.class, row.bad, row.total))
+        .collect();
+    assert_eq!(
+        rows,
+        [
+            ("ali/checkout", Class::Effective, 1000, 1000),
+            ("shop@ali", Class::Reported, 500, 500),
+            ("ali/checkout", Class::Recovered, 0, 1300),
+            ("aws/checkout", Class::Isolated, 0, 1200),
+            ("aws/checkout", Class::Isolated, 0, 2300),
+            ("aws/checkout:slow", Class::Isolated, 49, 1200),
+            ("aws/checkout:slow", Class::Isolated, 48, 1200),
+            ("aws/requests.checkout", Class::Isolated, 6, 1320),
+            ("aws/requests.checkout", Class::Isolated, 12, 2530),
+            ("aws/queue", Class::Isolated, 0, 120),
+            ("aws/queue", Class::Isolated, 0, 120),
+            ("shop/dns", Class::Isolated, 0, 1200),
+            ("shop/dns", Class::Isolated, 0, 2300),
+            ("shop@aws", Class::Isolated, 0, 600),
+            ("shop@aws", Class::Isolated, 0, 1150),
+            ("shop", Class::Reported, 600, 1200),
+            ("control/loopback", Class::Sound, 0, 1200),
+            ("control/loopback", Class::Sound, 0, 2300),
+        ]
+    );
+    let limits = [3, 5, 7, 9].map(|at| u(&verdict, at));
+    assert_eq!(limits, [0.005_519, 0.020_304, 0.006_920, 0.037_649]);
+    for words in [
+        "980 acknowledged writes read back, 1 lost",
+        "seen alike from the conductor and aws/n1",
+        "4060 real requests",
+        "timeouts 99.9 %, slow answers 0.1 %",
+        "aws 104.0/s of the 100.0/s needed",
+        "worst case 48.4 %",
+    ] {
+        let told = verdict.reasons.iter().any(|reason| reason.contains(words));
+        assert!(told, "{words}: {:#?}", verdict.reasons);
+    }
+}
+
+/// Whatever kind of evidence is taken out of it, it is no pass any more; what is for people may go.
+#[test]
+fn format_2_passes_by_all_of_its_evidence() {
+    let records = read(FORMAT_2).records;
+    type Kind = fn(&Record) -> bool;
+    let kinds: [(&str, Kind); 9] = [
+        ("blocks", |r| matches!(r, Record::Block(_))),
+        (
+            "vantages",
+            |r| matches!(r, Record::Block(b) if b.vantage.is_some()),
+        ),
+        ("volumes", |r| matches!(r, Record::Volume(_))),
+        ("load", |r| matches!(r, Record::Load(_))),
+        ("ledgers", |r| matches!(r, Record::Ledger(_))),
+        ("residue", |r| matches!(r, Record::Residue(_))),
+        ("agents", |r| matches!(r, Record::Agent(_))),
+        ("marks", |r| matches!(r, Record::Phase(_))),
+        ("samples", |r| matches!(r, Record::Sample(_))),
+    ];
+    for (name, is_such) in kinds {
+        let mut fewer = records.clone();
+        fewer.retain(|record| !is_such(record));
+        assert!(fewer.len() < records.len(), "it has {name}");
+        let outcome = judge(&fewer).outcome;
+        let passes = outcome == Outcome::Pass;
+        assert_eq!(passes, name == "samples", "without {name}: {outcome:?}");
+    }
+}
+
+/// Reading and writing a line of an older cellwall adds nothing to it.
 #[test]
 fn absent_members_stay_absent() {
-    for (line, record) in FORMAT_1.lines().zip(read(FORMAT_1).records) {
+    let of_1 = FORMAT_1.lines().zip(read(FORMAT_1).records);
+    let of_2 = FORMAT_2.lines().zip(read(FORMAT_2).records);
+    for (line, record) in of_1.chain(of_2) {
         let written: serde_json::Value = serde_json::to_value(&record).expect("JSON");
         let given: serde_json::Value = serde_json::from_str(line).expect("JSON");
         assert_eq!(written, given);

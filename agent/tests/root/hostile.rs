@@ -36,6 +36,20 @@ impl Small {
         let site = Site::new();
         let disk = site.state.path().join("disk");
         std::fs::create_dir(&disk).unwrap();
+        let agent = Self::agent(&site, &disk, mount);
+        let client = site.client();
+        Echo::start(&site.peer, ECHO);
+        let path = UdpPath::open(&site.node, PEER, ECHO);
+        Self {
+            site,
+            agent,
+            client,
+            path,
+            disk,
+        }
+    }
+
+    fn agent(site: &Site, disk: &Path, mount: &str) -> AgentProcess {
         let folder = site.state.path().display();
         let script = format!("cd {folder} && {mount} {0} && exec \"$@\"", disk.display());
         let around = [
@@ -53,19 +67,9 @@ impl Small {
         let way = Way {
             files,
             around: &around,
-            ..Way::usual(&disk)
+            ..Way::usual(disk)
         };
-        let agent = AgentProcess::start_as(&way, &site.node, &site.pki);
-        let client = site.client();
-        Echo::start(&site.peer, ECHO);
-        let path = UdpPath::open(&site.node, PEER, ECHO);
-        Self {
-            site,
-            agent,
-            client,
-            path,
-            disk,
-        }
+        AgentProcess::start_as(&way, &site.node, &site.pki)
     }
 
     /// A shell line in the agent's mount namespace.
@@ -216,6 +220,70 @@ fn a_disk_that_hangs_does_not_keep_a_fault() {
     let image = std::fs::read(small.disk.with_extension("img")).unwrap();
     let closed = b"guardian: the agent hung past the end of its lease";
     assert!(image.windows(closed.len()).any(|part| part == closed));
+}
+
+/// `EXT4_IOC_SHUTDOWN` without a flush (linux/ext4.h): as if its device were pulled out. What was on it is
+/// there again when the disk is put in and the agent started.
+const PULL_OUT: &str = "perl -e 'open(my $disk, \"<\", \".\") or die $!; my $flags = pack(\"L\", 2); \
+                        ioctl($disk, 0x8004587d, $flags) or die $!'";
+
+/// Whether a loop device holds the image.
+fn is_in_use(image: &Path) -> bool {
+    let output = Command::new("losetup")
+        .arg("-j")
+        .arg(image)
+        .output()
+        .unwrap();
+    !output.stdout.is_empty()
+}
+
+#[test]
+#[ignore = "needs root: network and mount namespaces, nftables, loop device"]
+fn a_disk_that_goes_away_while_a_fault_is_in_force_does_not_keep_it() {
+    let made = "truncate -s 24M disk.img && mkfs.ext4 -q -F disk.img";
+    let mounted = "mount -o loop disk.img";
+    // By a call, by its own deadline, and by the end of its lease.
+    for (lease_ms, lasts_ms, asked) in [
+        (30_000, 60_000, true),
+        (30_000, 1_500, false),
+        (1_500, 60_000, false),
+    ] {
+        let mut small = Small::on(&format!("{made} && {mounted}"));
+        let step = step(0, 0, lasts_ms, cut(&[PEER], Direction::Both));
+        small.client.cut("d", &plan(lease_ms, vec![step]));
+        assert_eq!(small.path.ask(Duration::from_millis(150)), Reach::Silent);
+        let guardian = guardian_of(small.agent.pid());
+        small.done(PULL_OUT);
+        assert!(
+            !small.shell("touch x").status.success(),
+            "nothing can be written"
+        );
+        if asked {
+            let residue = small.client.revert("d").unwrap().residue.join("; ");
+            assert!(residue.contains("the journal is open"), "{residue}");
+        }
+        until("it is over", || {
+            small.path.ask(Duration::from_millis(150)) == Reach::Answered
+        });
+        small.assert_open();
+        let refused = words(small.client.arm("e", &cut_of(PEER)));
+        assert!(
+            refused.contains("nothing was altered") || refused.contains("still open"),
+            "{refused}"
+        );
+        let _ = nix::sys::signal::kill(guardian, nix::sys::signal::Signal::SIGKILL);
+        small.agent.crash();
+        until("the disk is out", || {
+            !is_in_use(&small.disk.with_extension("img"))
+        });
+        small.agent = Small::agent(&small.site, &small.disk, mounted);
+        small.client.wait_until_up();
+        let status = small.client.status().unwrap();
+        assert!(status.residue.is_empty(), "{status:?}");
+        small.assert_open();
+        small.client.cut("f", &cut_of(PEER));
+        small.client.revert_clean("f");
+    }
 }
 
 /// It has let go of its journal, so its guardian has no reason to kill it.

@@ -1,5 +1,6 @@
 //! `cellwall plan SCENARIO`: what a drill would alter, how it ends, and what would be refused.
 
+use scenarios::effects::{LoadClaim, LoadSource};
 use scenarios::plan::Plan;
 use scenarios::verdict::windows;
 use serde::Serialize;
@@ -215,6 +216,18 @@ pub fn text(prepared: &Prepared) -> String {
     lines.join("\n")
 }
 
+fn load(claim: &LoadClaim) -> String {
+    let (needed, peak, cells) = (claim.needed, claim.peak, claim.cells.join(", "));
+    match &claim.by {
+        LoadSource::Probe(probe) => format!(
+            "load: {needed:.1}/s of {probe} on each of {cells} while the fault lasts, {peak:.1}/s before and after"
+        ),
+        LoadSource::Traffic(traffic) => format!(
+            "load: the users of {traffic} must bring {needed:.1}/s to each of {cells} while the fault lasts"
+        ),
+    }
+}
+
 /// What the drill is held to beside isolation.
 fn effects(prepared: &Prepared) -> Vec<String> {
     let effects = &prepared.effects;
@@ -231,12 +244,7 @@ fn effects(prepared: &Prepared) -> Vec<String> {
         None => {
             lines.push("capacity of the other cells: untested, no load is declared".to_string())
         }
-        Some(claim) => lines.push(format!(
-            "load: {:.1}/s on each of {} while the fault lasts, {:.1}/s before and after",
-            claim.needed,
-            claim.cells.join(", "),
-            claim.peak
-        )),
+        Some(claim) => lines.push(load(claim)),
     }
     if let Some(budget) = &effects.harm {
         let count = budget

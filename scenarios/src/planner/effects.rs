@@ -1,7 +1,7 @@
 //! What a drill is held to beside isolation: a scenario's wishes, made definite by its fleet.
 
 use super::PlanError;
-use crate::effects::{Durability, Effects, LoadClaim, Symptom, SymptomClaim};
+use crate::effects::{Durability, Effects, LoadClaim, LoadSource, Symptom, SymptomClaim};
 use crate::fleet::{Ask, Fleet, HttpMethod};
 use crate::input::InputError;
 use crate::plan::Plan;
@@ -53,30 +53,10 @@ fn load(
     plan: &Plan,
     wish: &LoadWish,
 ) -> Result<LoadClaim, PlanError> {
-    let wrong = |field: &str, message: String| {
-        let path = format!("spec.load.{field}");
-        InputError::at_value(&scenario.places, &path, message)
-    };
-    let reads = |probe: &&String| {
-        fleet.probes.get(*probe).is_some_and(
-            |probe| matches!(&probe.ask, Ask::Http(http) if http.method == HttpMethod::Get),
-        )
-    };
-    let readers = || fleet.probes.keys().filter(reads);
-    if !fleet.probes.contains_key(&wish.probe) {
-        let message = format!("unknown probe `{}` in fleet {}", wish.probe, fleet.name);
-        return Err(PlanError::Input(
-            wrong("probe", message).with_valid(readers()),
-        ));
-    }
-    if !reads(&&wish.probe) {
-        let message = format!(
-            "probe {} does more than read, and load only reads",
-            wish.probe
-        );
-        return Err(PlanError::Input(
-            wrong("probe", message).with_valid(readers()),
-        ));
+    let wrong = |field: &str, message: String| wrong(scenario, field, message);
+    match &wish.by {
+        LoadSource::Probe(probe) => reads(fleet, scenario, probe)?,
+        LoadSource::Traffic(traffic) => is_counted(fleet, scenario, traffic)?,
     }
     let targets = &plan.target.cells;
     let region = |cell: &String| fleet.cells.get(cell).map(|cell| &cell.region);
@@ -90,7 +70,7 @@ fn load(
         .collect();
     if cells.is_empty() {
         let message = "no other cell is in the target's region, so nobody takes over";
-        let error = wrong("probe", message.to_owned());
+        let error = InputError::at_key(&scenario.places, "spec.load", message);
         return Err(PlanError::Input(error.with_hint("leave `load` out")));
     }
     let share = wish
@@ -102,12 +82,45 @@ fn load(
         return Err(PlanError::Input(wrong("peak", message)));
     }
     Ok(LoadClaim {
-        probe: wish.probe.clone(),
+        by: wish.by.clone(),
         cells,
         peak: wish.peak,
         share,
         needed,
     })
+}
+
+fn wrong(scenario: &Scenario, field: &str, message: String) -> InputError {
+    let path = format!("spec.load.{field}");
+    InputError::at_value(&scenario.places, &path, message)
+}
+
+/// What a generator sends again and again must change nothing.
+fn reads(fleet: &Fleet, scenario: &Scenario, probe: &String) -> Result<(), PlanError> {
+    let reads = |probe: &&String| {
+        fleet.probes.get(*probe).is_some_and(
+            |probe| matches!(&probe.ask, Ask::Http(http) if http.method == HttpMethod::Get),
+        )
+    };
+    if reads(&probe) {
+        return Ok(());
+    }
+    let message = match fleet.probes.contains_key(probe) {
+        true => format!("probe {probe} does more than read, and load only reads"),
+        false => format!("unknown probe `{probe}` in fleet {}", fleet.name),
+    };
+    let error = wrong(scenario, "probe", message);
+    let readers = fleet.probes.keys().filter(reads);
+    Err(PlanError::Input(error.with_valid(readers)))
+}
+
+fn is_counted(fleet: &Fleet, scenario: &Scenario, traffic: &String) -> Result<(), PlanError> {
+    if fleet.traffic.contains_key(traffic) {
+        return Ok(());
+    }
+    let message = format!("unknown traffic `{traffic}` in fleet {}", fleet.name);
+    let error = wrong(scenario, "traffic", message);
+    Err(PlanError::Input(error.with_valid(fleet.traffic.keys())))
 }
 
 /// The greatest share that an entrypoint gives the target; without one, an equal part.

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::effects::{DataLimits, HarmBudget, Symptom, SymptomClaim};
+use crate::effects::{DataLimits, HarmBudget, LoadSource, Symptom, SymptomClaim};
 use crate::input::InputError;
 use crate::places::Places;
 use crate::scenario::LoadWish;
@@ -50,8 +50,10 @@ pub(crate) struct SymptomSpec {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct LoadSpec {
-    /// The probe whose request is sent; one that reads.
-    probe: Text<Name>,
+    /// The probe whose request a generator sends; one that reads.
+    probe: Option<Text<Name>>,
+    /// Instead of a generator: the traffic of the fleet whose requests are counted as the load.
+    traffic: Option<Text<Name>>,
     /// Requests of one cell at its busiest.
     peak: Text<Rate>,
     /// The target's share of the region's users; default as the entrypoints of the fleet say.
@@ -97,8 +99,20 @@ pub(super) fn load(
     places: &Places,
 ) -> Result<Option<LoadWish>, InputError> {
     let Some(spec) = spec else { return Ok(None) };
+    let by = match (spec.probe, spec.traffic) {
+        (Some(probe), None) => LoadSource::Probe(probe.0.0),
+        (None, Some(traffic)) => LoadSource::Traffic(traffic.0.0),
+        (named, _) => {
+            let message = match named {
+                Some(_) => "a load of two sources",
+                None => "a load without a source",
+            };
+            let hint = "write probe: NAME for a generator, or traffic: NAME for real requests";
+            return Err(InputError::at_key(places, "spec.load", message).with_hint(hint));
+        }
+    };
     Ok(Some(LoadWish {
-        probe: spec.probe.0.0,
+        by,
         peak: spec.peak.0.0,
         share: within(places, "spec.load.share", spec.share)?,
     }))

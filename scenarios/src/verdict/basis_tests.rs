@@ -2,7 +2,7 @@
 
 use super::drill::*;
 use super::{Class, NotReady, Outcome, Watch, Window, judge};
-use crate::effects::HarmBudget;
+use crate::effects::{HarmBudget, LoadClaim, LoadSource};
 use crate::history::*;
 
 const REQUESTS: &str = "aws/requests.checkout";
@@ -312,6 +312,51 @@ fn traffic_that_nobody_looks_at_denies_a_pass() {
         Watch::new(&before),
         Err(NotReady::Coverage { covered, .. }) if covered < 0.5
     ));
+}
+
+/// The users of `requests` bring 50/s to aws; 20/s are its peak and a third of all users the target's.
+fn carried_by_users(peak: f64, spoil: impl Fn(&mut Block)) -> Vec<Record> {
+    let mut records = drill(spoil);
+    header_mut(&mut records).judgement.effects.load = Some(LoadClaim {
+        by: LoadSource::Traffic("requests".into()),
+        cells: vec!["aws".into()],
+        peak,
+        share: 1.0 / 3.0,
+        needed: peak * 1.5,
+    });
+    records
+}
+
+#[test]
+fn users_who_bring_the_load_test_the_capacity() {
+    let of = |peak, spoil: &dyn Fn(&mut Block)| carried_by_users(peak, spoil);
+    expect(
+        &of(33.0, &|_| {}),
+        Outcome::Pass,
+        &["tested by the users of requests, they answered aws 50.0/s of the 49.5/s needed"],
+    );
+    let untested = |records: &[Record], words: &[&str]| {
+        let verdict = expect(records, Outcome::Inconclusive, words);
+        assert!(verdict.reasons.iter().any(|r| r.contains("untested")));
+    };
+    untested(&of(34.0, &|_| {}), &["only 50.0/s were sent"]);
+    // Blocks of two seconds that nobody could read: one of fifteen is too many, and none stands for them.
+    let unread = of(20.0, &|block| {
+        if block.stream == REQUESTS && within(block, 4..6) {
+            (block.valid, block.latency_us) = (0, Vec::new());
+        }
+    });
+    untested(&unread, &["2 s of its load are not recorded"]);
+    let quiet = of(20.0, &|block| {
+        if block.stream == REQUESTS && within(block, 4..6) {
+            (block.scheduled, block.valid) = (10, 10);
+        }
+    });
+    untested(&quiet, &["for a while it answered only 5/s"]);
+    let mut elsewhere = of(20.0, &|_| {});
+    let effects = &mut header_mut(&mut elsewhere).judgement.effects;
+    effects.load.as_mut().unwrap().by = LoadSource::Traffic("scraped".into());
+    untested(&elsewhere, &["nobody counts scraped in aws"]);
 }
 
 #[test]

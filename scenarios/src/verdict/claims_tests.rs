@@ -146,7 +146,7 @@ fn the_traffic_of_every_other_cell_is_counted_in_every_block() {
 fn loaded(spoil: impl Fn(&mut LoadClaim, &mut LoadSecond)) -> Vec<Record> {
     spoilt(|r| {
         let mut claim = LoadClaim {
-            probe: "checkout".into(),
+            by: LoadSource::Probe("checkout".into()),
             cells: vec!["aws".into()],
             peak: 20.0,
             share: 1.0 / 3.0,

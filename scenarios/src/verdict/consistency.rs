@@ -6,12 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::evidence::{Evidence, is_attributed};
 use crate::fleet::Plane;
-use crate::history::{Block, Counts, Header, Ledger, Role, Stream};
+use crate::history::{Block, Counts, FOREIGN, Header, Ledger, Role, Stream};
 use crate::scenario::Side;
 
 /// The guard times hide the target's edges: they are as long as its slowest probe may take, and an
 /// agent to answer, and clocks to differ. The last two together are less than this.
 const GUARD_MORE_MS: u64 = 1000;
+/// A pass that may be wrong more often than once in a hundred is none.
+const ALPHA_MOST: f64 = 0.01;
 /// A block of a day decides nothing.
 const BLOCK_MOST_MS: u64 = 86_400_000;
 /// Latencies are kept to three digits.
@@ -21,7 +23,8 @@ const ROUNDED: f64 = 1.01;
 pub(super) fn unusable(header: &Header) -> Option<String> {
     let judgement = &header.judgement;
     let fraction = |x: f64| x > 0.0 && x < 1.0;
-    let good = fraction(judgement.alpha)
+    let good = judgement.alpha > 0.0
+        && judgement.alpha <= ALPHA_MOST
         && fraction(judgement.margin)
         && fraction(judgement.effective_min)
         && (1..=BLOCK_MOST_MS).contains(&judgement.block_ms);
@@ -127,6 +130,11 @@ pub(super) fn of_block(stream: &Stream, block: &Block) -> Option<&'static str> {
     let mut users = block.users.iter().flat_map(|seen| seen.kinds.values());
     if users.any(|count| count.bad > count.requests) {
         return Some("has users with more bad requests than requests");
+    }
+    // Of those that do not count an answer may have come, too.
+    let uncounted = block.scheduled.saturating_sub(block.valid);
+    if block.answers.get(FOREIGN).copied().unwrap_or(0) > block.bad.saturating_add(uncounted) {
+        return Some("has more answers of a foreign address than bad probes");
     }
     if block.server_errors > block.errors {
         return Some("has more 5xx than errors");

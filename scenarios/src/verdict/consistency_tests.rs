@@ -71,6 +71,17 @@ fn guard_times_are_no_longer_than_probes_explain() {
 }
 
 #[test]
+fn a_promise_that_is_weaker_than_ours_is_no_pass() {
+    let of = |alpha: f64| spoilt(|r| header_mut(r).judgement.alpha = alpha);
+    expect(&of(0.001), Outcome::Pass, &[]);
+    expect(
+        &of(0.010_1),
+        Outcome::Inconclusive,
+        &["out of range (alpha"],
+    );
+}
+
+#[test]
 fn a_fault_that_acts_on_nobody_is_not_one() {
     let words = "no step of the plan acts on a node of ali";
     let no_nodes = spoilt(|r| {
@@ -229,6 +240,16 @@ fn what_cannot_be_counted_so_is_told() {
         });
     };
     denied(users, &["shop/dns", "more bad requests"]);
+    let foreign = |bad: u32| {
+        move |r: &mut Vec<Record>| {
+            alter(r, "shop/dns", 3..4, |b| {
+                b.answers = [(FOREIGN.to_string(), 2)].into();
+                (b.bad, b.errors) = (bad, bad);
+            });
+        }
+    };
+    denied(foreign(1), &["shop/dns", "a foreign address"]);
+    expect(&spoilt(foreign(2)), Outcome::Pass, &[]);
     let behind = |r: &mut Vec<Record>| {
         r.push(Record::Block(block("aws/checkout", END, 0)));
     };

@@ -9,7 +9,7 @@ use super::watch::NotReady;
 use crate::history::{Counts, Role};
 
 /// Share of the blocks of a traffic that may go uncounted, as of the blocks of its streams.
-const MISSING_MAX: f64 = 0.05;
+pub(super) const MISSING_MAX: f64 = 0.05;
 
 /// Requests of one cell: all, and those that a stream stands for.
 type Seen = (u64, u64);
@@ -41,7 +41,7 @@ fn seen<'a>(evidence: &Evidence<'a>, from: u64, to: u64) -> BTreeMap<(&'a str, &
 }
 
 /// `requests.checkout` is the stratum `checkout` of the traffic `requests`.
-fn traffic_of(probe: &str) -> &str {
+pub(super) fn traffic_of(probe: &str) -> &str {
     probe.split_once('.').map_or(probe, |(traffic, _)| traffic)
 }
 

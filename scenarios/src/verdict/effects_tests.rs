@@ -311,7 +311,7 @@ fn the_online_meter_is_what_the_judge_replays() {
 fn loaded(due: u32, sent: u32, answered: impl Fn(u64) -> u32) -> Vec<Record> {
     spoilt(|records| {
         effects(records).load = Some(LoadClaim {
-            probe: "checkout".into(),
+            by: LoadSource::Probe("checkout".into()),
             cells: vec!["aws".into(), "tencent".into()],
             peak: 20.0,
             share: 1.0 / 3.0,
@@ -338,7 +338,10 @@ fn capacity_is_tested_only_by_a_load_that_was_carried() {
     expect(
         &carried,
         Outcome::Pass,
-        &["tested, they answered aws 31.0/s", "30.0/s needed"],
+        &[
+            "tested by requests of checkout, they answered aws 31.0/s",
+            "30.0/s needed",
+        ],
     );
     let unsent = loaded(32, 20, |_| 31);
     expect(
@@ -356,7 +359,7 @@ fn capacity_is_tested_only_by_a_load_that_was_carried() {
     expect(
         &stalled,
         Outcome::Inconclusive,
-        &["in one second it answered only 2"],
+        &["for a while it answered only 2/s"],
     );
     let mut gap = carried.clone();
     gap.retain(

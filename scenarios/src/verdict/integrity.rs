@@ -72,7 +72,8 @@ pub(super) fn check_wholeness(evidence: &Evidence<'_>, fire: u64, findings: &mut
         );
     }
     findings.add_some(Outcome::Inconclusive, evidence.damage.clone());
-    if evidence.ended.is_none() {
+    // A drill that was ended before its time has said so above.
+    if evidence.ended.is_none() && evidence.interrupted.is_empty() {
         findings.add(
             Outcome::Inconclusive,
             "the history breaks off before its End mark",

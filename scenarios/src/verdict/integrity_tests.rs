@@ -90,6 +90,11 @@ fn a_drill_that_did_not_go_its_whole_way() {
         class(&verdict, "aws/checkout", Window::Fault),
         Class::Inconclusive
     );
+    let mut endless = interrupted;
+    endless.retain(phase(Phase::End));
+    let verdict = expect(&endless, Outcome::Aborted, &["8 s after fire: Ctrl-C"]);
+    let twice = verdict.reasons.iter().any(|r| r.contains("breaks off"));
+    assert!(!twice, "why it has no end is told: {:?}", verdict.reasons);
     let cut = spoilt(|r| {
         r.retain(|r| !matches!(r, Record::Block(b) if b.start_ms >= (FIRE + 30) * 1000));
         r.retain(phase(Phase::End));

@@ -63,11 +63,16 @@ pub fn details(run: &Run) -> Vec<String> {
     if run.is_right() {
         return Vec::new();
     }
-    match (&run.finding, &run.refused) {
+    let last: Vec<String> = match (&run.finding, &run.refused) {
         (Some(finding), _) => finding.reasons.iter().take(4).cloned().collect(),
         (None, Some(why)) => why.lines().map(str::to_owned).collect(),
         (None, None) => Vec::new(),
-    }
+    };
+    let before = run
+        .before
+        .iter()
+        .map(|why| format!("an attempt before: {why}"));
+    before.chain(last).collect()
 }
 
 pub fn write(report: &Report<'_>, file: &Path) -> Result<(), String> {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use proof::drill::{Size, try_run};
+use proof::drill::{Drill, Size, try_run};
 use proof::lab::Lab;
 use serde::Serialize;
 
@@ -28,9 +28,23 @@ pub struct Run {
     pub finding: Option<Finding>,
     /// Why there is no finding: the lab or the drill was refused.
     pub refused: Option<String>,
+    /// Why the attempts before this one were no proof.
+    pub before: Vec<String>,
 }
 
 impl Run {
+    /// What came of one attempt; what was unproved before it is kept for the log.
+    fn note(&mut self, drilled: Result<Drill, String>, expected: Expected) {
+        if let Some(before) = self.finding.take() {
+            self.before.push(before.reasons.join("; "));
+        }
+        self.before.extend(self.refused.take());
+        match drilled {
+            Ok(drill) => self.finding = Some(Finding::of(&drill, expected)),
+            Err(why) => self.refused = Some(why),
+        }
+    }
+
     fn answer(&self) -> Option<Answer> {
         self.finding.as_ref().map(|finding| finding.result)
     }
@@ -65,10 +79,7 @@ pub fn flawed(row: &Row, fault: &'static str) -> Run {
     while run.attempts < ATTEMPTS {
         run.attempts += 1;
         let drilled = lab(row.cells, &[row.flaw]).and_then(|lab| try_run(&lab, fault, &row.size));
-        match drilled {
-            Ok(drill) => run.finding = Some(Finding::of(&drill, expected)),
-            Err(why) => run.refused = Some(why),
-        }
+        run.note(drilled, expected);
         if !run.is_unproved() || run.is_right() {
             break;
         }
@@ -83,10 +94,7 @@ pub fn isolated(lab: &Lab, fault: &'static str, cells: u8, size: &Size) -> Run {
     let mut run = blank(None, fault, cells, size);
     while run.attempts < ATTEMPTS && run.is_unproved() {
         run.attempts += 1;
-        match try_run(lab, fault, size) {
-            Ok(drill) => run.finding = Some(Finding::of(&drill, Expected::Nothing)),
-            Err(why) => run.refused = Some(why),
-        }
+        run.note(try_run(lab, fault, size), Expected::Nothing);
     }
     run.seconds = begun.elapsed().as_secs();
     run
@@ -134,6 +142,7 @@ fn blank(flaw: Option<&'static str>, fault: &'static str, cells: u8, size: &Size
         seconds: 0,
         finding: None,
         refused: None,
+        before: Vec::new(),
     }
 }
 

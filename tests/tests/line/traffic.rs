@@ -8,7 +8,7 @@ use std::time::Duration;
 use proof::binary;
 use proof::drill::{Size, library, size, start_text};
 use proof::lab::Lab;
-use proof::seen::run;
+use proof::seen::{run, run_text};
 use proof::traffic::until;
 use scenarios::history::Record;
 use scenarios::verdict::{Class, Window};
@@ -126,8 +126,15 @@ fn real_traffic_is_judged_beside_the_probes() {
     let lab = Lab::up("traffic", &[]);
     let mut prometheus = Prometheus::start(&lab);
     let plain = judge_traffic(&lab, "checkout: /checkout, orders: /orders");
-    let whole = run(&lab, "black-hole-cloud", &TRAFFIC);
+    // The probes are its users here: 60/s of the judged routes and more in each cell.
+    let load = "  load: { traffic: requests, peak: 30/s }\n  hypothesis:";
+    let text = library("black-hole-cloud").replace("  hypothesis:", load);
+    let whole = run_text(&lab, &text, &TRAFFIC);
     whole.assert_exit(0);
+    whole.assert_reason(&[
+        "capacity of the other cells: tested by the users of requests",
+        "45.5/s needed",
+    ]);
     for stream in [
         "gd-tencent/requests.checkout",
         "gd-tencent/requests.orders",
