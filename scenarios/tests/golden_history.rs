@@ -16,13 +16,8 @@ fn read(text: &str) -> History {
 /// What the cellwall of format 1 said of it (commit 2d5cc93).
 fn judged_then(verdict: &Verdict) {
     assert_eq!(verdict.outcome, Outcome::Pass, "{:#?}", verdict.reasons);
-    let rows: Vec<(&str, Class, u64, u64)> = verdict
-        .rows
-        .iter()
-        .map(|row| (row.stream.as_str(), row.class, row.bad, row.total))
-        .collect();
     assert_eq!(
-        rows,
+        rows(verdict),
         [
             ("ali/checkout", Class::Effective, 1000, 1000),
             ("ali/checkout", Class::Recovered, 0, 1200),
@@ -33,6 +28,12 @@ fn judged_then(verdict: &Verdict) {
         ]
     );
     assert_eq!([2, 3].map(|at| u(verdict, at)), [0.004_758, 0.003_085]);
+}
+
+fn rows(verdict: &Verdict) -> Vec<(&str, Class, u64, u64)> {
+    let rows = verdict.rows.iter();
+    rows.map(|row| (row.stream.as_str(), row.class, row.bad, row.total))
+        .collect()
 }
 
 /// Rounded to a millionth.
@@ -80,13 +81,8 @@ fn header_of_another_format(records: &mut [Record]) {
 fn format_2_is_judged_as_it_was() {
     let verdict = judge(&read(FORMAT_2).records);
     assert_eq!(verdict.outcome, Outcome::Pass, "{:#?}", verdict.reasons);
-    let rows: Vec<(&str, Class, u64, u64)> = verdict
-        .rows
-        .iter()
-        .map(|row| (row.stream.as_str(), row.class, row.bad, row.total))
-        .collect();
     assert_eq!(
-        rows,
+        rows(&verdict),
         [
             ("ali/checkout", Class::Effective, 1000, 1000),
             ("shop@ali", Class::Reported, 500, 500),
