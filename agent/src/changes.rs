@@ -179,6 +179,21 @@ pub trait Reversible {
         false
     }
 
+    /// Whether its undo may have to wait for a disk: then it is walked behind all that need none.
+    fn needs_disk(_undo: &Self::Undo) -> bool {
+        false
+    }
+
+    /// Whether it may be undone while the last system call of an agent that was killed may still come. Not
+    /// where that call, coming late, would meet what the undo made of it: two renames of one name, say.
+    fn may_go_ahead(_undo: &Self::Undo) -> bool {
+        true
+    }
+
+    /// Removes what only the way back needed. Comes when the undo has succeeded, that is in the journal, and
+    /// nobody else can still act.
+    fn tidy(_undo: &Self::Undo, _: &mut Hands) {}
+
     /// Whether what has drifted or failed may only have needed what the undo of another change puts back: then
     /// it is walked again after all the others, as long as that helps.
     fn leans_on_others(_undo: &Self::Undo) -> bool {
@@ -269,6 +284,18 @@ macro_rules! mechanisms {
 
             pub fn may_repeat(&self) -> bool {
                 match self { $(Undo::$variant(undo) => <$change>::may_repeat(undo),)* }
+            }
+
+            pub fn needs_disk(&self) -> bool {
+                match self { $(Undo::$variant(undo) => <$change>::needs_disk(undo),)* }
+            }
+
+            pub fn may_go_ahead(&self) -> bool {
+                match self { $(Undo::$variant(undo) => <$change>::may_go_ahead(undo),)* }
+            }
+
+            pub fn tidy(&self, hands: &mut Hands) {
+                match self { $(Undo::$variant(undo) => <$change>::tidy(undo, hands),)* }
             }
 
             pub fn leans_on_others(&self) -> bool {

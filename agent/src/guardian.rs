@@ -25,7 +25,7 @@ use crate::journal;
 use crate::kernel::hierarchies::{self, Stay};
 use crate::kernel::process::{ProcessHandle, set_oom_score};
 use crate::kernel::procfs;
-use crate::revert::{take_over, walk_ahead};
+use crate::revert::{Ahead, take_over_behind};
 
 mod home;
 mod lease;
@@ -156,7 +156,8 @@ pub fn run(options: &Options) -> Result<(), String> {
         pid: agent_pid,
         lease,
     };
-    let Some(cause) = ward.until_over(&mut journal, &mut hands)? else {
+    let mut ahead = Ahead::default();
+    let Some(cause) = ward.until_over(&mut journal, &mut hands, &mut ahead)? else {
         return Ok(());
     };
     let place = journal.place();
@@ -166,7 +167,7 @@ pub fn run(options: &Options) -> Result<(), String> {
         }
         return Ok(()); // it died before it had altered anything
     }
-    revert(&place, &mut hands, &cause)
+    revert(&place, &mut hands, &cause, &ahead)
 }
 
 /// The agent that is watched, and what it lets its guardian know.
@@ -179,7 +180,12 @@ struct Ward {
 
 impl Ward {
     /// Comes back when the guardian must end the drill, with the cause; none if there is nothing to end.
-    fn until_over(&self, journal: &mut Seen, hands: &mut Hands) -> Result<Option<String>, String> {
+    fn until_over(
+        &self,
+        journal: &mut Seen,
+        hands: &mut Hands,
+        ahead: &mut Ahead,
+    ) -> Result<Option<String>, String> {
         let started = Boottime::now();
         let halt = Halt::beside(&journal.path);
         let mut halted: Option<Boottime> = None; // since when the file was seen
@@ -220,7 +226,9 @@ impl Ward {
             }
             tracing::warn!("the agent is still at it past {limit}: killing it");
             if let Some(agent) = &self.agent {
-                end(agent, self.pid, || ahead(&journal.place(), hands))?;
+                end(agent, self.pid, || {
+                    walk_ahead(ahead, &journal.place(), hands)
+                })?;
             }
             return Ok(Some(format!("guardian: the agent hung past {limit}")));
         }
@@ -292,8 +300,8 @@ fn watch_agent(pid: u32) -> Result<Option<ProcessHandle>, String> {
 /// does what can be done without it.
 ///
 /// A killed process never runs again, whatever keeps it: each of its threads has the signal pending, and ends
-/// before it would return from the kernel. What one of them has asked of the kernel already may still be done;
-/// the revert after its end finds that.
+/// before it would return from the kernel. What one of them has asked of the kernel already may still be done:
+/// what could not bear that waits ([`Ahead`]), and the revert after its end finds the rest.
 fn end(agent: &ProcessHandle, pid: u32, mut ahead: impl FnMut()) -> Result<(), String> {
     let mut tell = Boottime::now().plus(DYING);
     loop {
@@ -327,12 +335,12 @@ fn undying(pid: u32) -> String {
     format!(
         "agent {pid} was killed but does not end (state {state}): {why}. Until it ends it holds the \
          lock of its journal and its tables, which let everything pass once their time is over; what else \
-         it owes is undone now, and once more when it has ended"
+         it owes is undone now, but for files and filled disks, which wait for its end"
     )
 }
 
-fn ahead(journal: &Path, hands: &mut Hands) {
-    match walk_ahead(journal, hands) {
+fn walk_ahead(ahead: &mut Ahead, journal: &Path, hands: &mut Hands) {
+    match ahead.walk(journal, hands) {
         Ok(failed) if failed.is_empty() => tracing::info!("undone ahead of the agent's end"),
         Ok(failed) => tracing::error!(?failed, "not all is undone ahead of the agent's end"),
         Err(error) => tracing::error!(%error, "nothing is undone ahead of the agent's end"),
@@ -363,10 +371,10 @@ fn protect(groups: &[PathBuf]) -> (Vec<Stay>, Protection) {
     (stays, Protection { cgroup, oom })
 }
 
-fn revert(journal: &Path, hands: &mut Hands, cause: &str) -> Result<(), String> {
+fn revert(journal: &Path, hands: &mut Hands, cause: &str, ahead: &Ahead) -> Result<(), String> {
     let mut left = String::new();
     for _ in 0..ATTEMPTS {
-        match take_over(journal, LOCK_PATIENCE, hands, cause) {
+        match take_over_behind(journal, LOCK_PATIENCE, hands, cause, ahead) {
             Ok(None) => return Ok(()), // the next agent was quicker
             Ok(Some(outcome)) if outcome.clean() => return Ok(()),
             Ok(Some(outcome)) => left = outcome.residue().join("; "),

@@ -1,5 +1,6 @@
 //! The one way back, walked by the agent, its guardian, its next start and `revert --all`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -87,11 +88,13 @@ pub fn revert<'a>(
     let mut records = Vec::new();
     let intents: Vec<&Intent> = intents.rev().collect();
     let undos: Vec<&Undo> = intents.iter().map(|intent| &intent.undo).collect();
+    let mut over = Vec::new();
     for (intent, answer) in intents.iter().zip(walk(&undos, hands, permit)) {
         let index = intent.index;
         records.push(match answer {
             Ok(others) => {
                 drifted.extend(others);
+                over.push(&intent.undo);
                 Record::Undone { index }
             }
             Err(error) => {
@@ -109,6 +112,7 @@ pub fn revert<'a>(
             tracing::warn!(%drill, %error, "undone without its journal");
         }
     }
+    over.into_iter().for_each(|undo| undo.tidy(hands));
     // Before the scan: what an undo left in a pod goes with the socket that owns it.
     hands.leave_pods();
     let mut outcome = Outcome::scan(hands);
@@ -132,13 +136,25 @@ pub fn revert<'a>(
     outcome
 }
 
-/// Undoes all of them in this order, past failures; then those again that another one may have stood in
-/// the way of, as long as that helps. The answers are in the same order.
-pub fn walk(
-    undos: &[&Undo],
-    hands: &mut Hands,
-    permit: &Permit,
-) -> Vec<Result<Vec<String>, changes::Error>> {
+/// What became of an undo; what drifted, if it succeeded.
+type Answer = Result<Vec<String>, changes::Error>;
+
+/// Undoes all of them, past failures: first those that no disk can hold up, then the others, both in this
+/// order. The answers are in this order too.
+pub fn walk(undos: &[&Undo], hands: &mut Hands, permit: &Permit) -> Vec<Answer> {
+    let mut answers: BTreeMap<usize, Answer> = BTreeMap::new();
+    for needs_disk in [false, true] {
+        let of_these = |at: &usize| undos[*at].needs_disk() == needs_disk;
+        let places: Vec<usize> = (0..undos.len()).filter(of_these).collect();
+        let these: Vec<&Undo> = places.iter().map(|at| undos[*at]).collect();
+        answers.extend(places.into_iter().zip(walk_alike(&these, hands, permit)));
+    }
+    answers.into_values().collect()
+}
+
+/// Undoes all of them in this order; then those again that another one may have stood in the way of, as
+/// long as that helps.
+fn walk_alike(undos: &[&Undo], hands: &mut Hands, permit: &Permit) -> Vec<Answer> {
     let walked = undos.iter().map(|undo| undo.undo(hands, permit));
     let mut answers: Vec<_> = walked.collect();
     // Each round that helps brings one of them further, so there are no more rounds than undos.
@@ -159,7 +175,7 @@ pub fn walk(
 }
 
 /// How much an undo has left: nothing, what drifted, or all.
-fn left_by(answer: &Result<Vec<String>, changes::Error>) -> usize {
+fn left_by(answer: &Answer) -> usize {
     answer.as_ref().map_or(usize::MAX, Vec::len)
 }
 
@@ -170,10 +186,26 @@ pub fn take_over(
     hands: &mut Hands,
     cause: &str,
 ) -> Result<Option<Outcome>, journal::Error> {
-    let (mut journal, contents, permit) = Journal::reopen(path, patience)?;
+    take_over_behind(path, patience, hands, cause, &Ahead::default())
+}
+
+/// [`take_over`] by whoever has walked ahead.
+pub fn take_over_behind(
+    path: &Path,
+    patience: Duration,
+    hands: &mut Hands,
+    cause: &str,
+    ahead: &Ahead,
+) -> Result<Option<Outcome>, journal::Error> {
+    let (mut journal, mut contents, permit) = Journal::reopen(path, patience)?;
     if contents.is_settled() {
         return Ok(None);
     }
+    ahead.settle(&mut journal, &mut contents);
+    // Whoever undid it may have died before it could tidy up.
+    let is_over = |intent: &&Intent| contents.undone.contains(&intent.index);
+    let over = contents.intents.iter().filter(is_over);
+    over.for_each(|intent| intent.undo.tidy(hands));
     let named = path
         .file_stem()
         .map(|stem| stem.to_string_lossy().into_owned());
@@ -200,16 +232,57 @@ fn owed(contents: &Contents) -> impl DoubleEndedIterator<Item = &Intent> {
         .filter(move |intent| contents.owes(intent) && (same_boot || intent.undo.survives_reboot()))
 }
 
-/// The way back of a journal that its agent still locks and can never act on again: it was killed, and the
-/// kernel does not let go of it. Nothing is journaled or closed; [`take_over`] comes when it is gone, and
-/// walks what is undone already once more. The answer is what could not be undone, and why.
-pub fn walk_ahead(path: &Path, hands: &mut Hands) -> Result<Vec<String>, journal::Error> {
-    let (contents, permit) = journal::read_ahead(path)?;
-    let undos: Vec<&Undo> = owed(&contents).rev().map(|intent| &intent.undo).collect();
-    let answers = walk(&undos, hands, &permit);
-    hands.leave_pods();
-    let failed = answers.into_iter().filter_map(Result::err);
-    Ok(failed.map(|error| error.to_string()).collect())
+/// What was undone of a journal that its agent still locks and can never act on again: it was killed, and
+/// the kernel does not let go of it. Nothing of that is journaled, tidied or closed;
+/// [`take_over_behind`] comes when the agent is gone. Until then the last thing that it asked of the kernel
+/// may still be done.
+#[derive(Debug, Default)]
+pub struct Ahead {
+    undone: BTreeSet<u32>,
+}
+
+impl Ahead {
+    /// Undoes what is owed and was not undone by an earlier walk: others may have set it since. The answer
+    /// is what could not be undone, and why.
+    pub fn walk(&mut self, path: &Path, hands: &mut Hands) -> Result<Vec<String>, journal::Error> {
+        let (contents, permit) = journal::read_ahead(path)?;
+        let still = owed(&contents)
+            .rev()
+            .filter(|intent| !self.undone.contains(&intent.index));
+        let (now, later): (Vec<&Intent>, Vec<&Intent>) =
+            still.partition(|intent| intent.undo.may_go_ahead());
+        let undos: Vec<&Undo> = now.iter().map(|intent| &intent.undo).collect();
+        let answers = walk(&undos, hands, &permit);
+        hands.leave_pods();
+        let mut left = Vec::new();
+        for (intent, answer) in now.iter().zip(answers) {
+            match answer {
+                Ok(_) => drop(self.undone.insert(intent.index)),
+                Err(error) => left.push(error.to_string()),
+            }
+        }
+        left.extend(later.iter().map(|intent| {
+            let (step, kind) = (intent.step, &intent.change);
+            format!("step {step}: what was done to a {kind} waits for the agent's end")
+        }));
+        Ok(left)
+    }
+
+    /// Of a change that was in force no call can have come behind its undo: that is over, and not walked again.
+    fn settle(&self, journal: &mut Journal, contents: &mut Contents) {
+        let applied = &contents.applied;
+        let over: BTreeSet<u32> = self.undone.intersection(applied).copied().collect();
+        for intent in &contents.intents {
+            let index = intent.index;
+            if !over.contains(&index) || contents.undone.contains(&index) {
+                continue;
+            }
+            if let Err(error) = journal.append(&Record::Undone { index }) {
+                tracing::warn!(%error, "undone without its journal");
+            }
+        }
+        contents.undone.extend(over);
+    }
 }
 
 fn corrupt_text(path: &Path, contents: &Contents) -> String {

@@ -157,6 +157,14 @@ impl Reversible for FileChange {
     fn survives_reboot(undo: &Undo) -> bool {
         !undo.in_memory
     }
+
+    fn needs_disk(_: &Undo) -> bool {
+        true
+    }
+
+    fn may_go_ahead(_: &Undo) -> bool {
+        false
+    }
 }
 
 fn captured(change: &FileChange, disks: &mut Disks, place: &Place) -> Result<Undo, Error> {

@@ -165,7 +165,7 @@ impl Reversible for FilesystemChange {
             Act::Fill { name } => return fill::undo(undo, name, permit),
         };
         match marker::found(undo, marker, hands)? {
-            Some(marker) => act(undo, &marker, permit),
+            Some(_) => act(undo, permit),
             None => Ok(Vec::new()),
         }
     }
@@ -173,10 +173,27 @@ impl Reversible for FilesystemChange {
     fn survives_reboot(undo: &Undo) -> bool {
         matches!(undo.act, Act::Fill { .. }) && !undo.in_memory
     }
+
+    fn needs_disk(_: &Undo) -> bool {
+        true
+    }
+
+    /// A freeze that comes late is thawed by the next walk, for its marker is still there.
+    fn may_go_ahead(undo: &Undo) -> bool {
+        !matches!(undo.act, Act::Fill { .. })
+    }
+
+    fn tidy(undo: &Undo, hands: &mut Hands) {
+        if let Act::Freeze { marker } | Act::ReadOnly { marker } = &undo.act
+            && let Ok(Some(marker)) = marker::found(undo, marker, hands)
+        {
+            marker::end(&marker);
+        }
+    }
 }
 
 /// The way back of what a marker speaks of.
-type Way = fn(&Undo, &Path, &Permit) -> Result<Vec<String>, Error>;
+type Way = fn(&Undo, &Permit) -> Result<Vec<String>, Error>;
 
 /// How an act that failed left things.
 enum Made {

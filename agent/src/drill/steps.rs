@@ -41,11 +41,13 @@ impl Firing {
             }
             undone.push(work.index);
         }
-        for index in undone {
-            if let Err(error) = held.journal.append(&Record::Undone { index }) {
+        for index in &undone {
+            if let Err(error) = held.journal.append(&Record::Undone { index: *index }) {
                 return Some(format!("the journal failed: {error}"));
             }
         }
+        let over = held.work.iter().filter(|work| undone.contains(&work.index));
+        over.for_each(|work| work.undo.tidy(hands));
         failed
     }
 

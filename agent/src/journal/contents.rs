@@ -21,6 +21,8 @@ pub struct Contents {
     pub intents: Vec<Intent>,
     /// Changes that were refused without having altered anything.
     pub not_applied: BTreeSet<u32>,
+    /// Changes that were put in force.
+    pub applied: BTreeSet<u32>,
     /// Changes whose undo has succeeded.
     pub undone: BTreeSet<u32>,
     pub deadline: Option<Boottime>,
@@ -117,8 +119,9 @@ impl Contents {
             Record::Fired { deadline, .. } => {
                 self.deadline = Some(self.deadline.map_or(deadline, |known| known.min(deadline)));
             }
-            Record::Applied { .. } | Record::UndoFailed { .. } => {}
+            Record::UndoFailed { .. } => {}
             _ if !in_place => {}
+            Record::Applied { index } => drop(self.applied.insert(index)),
             Record::NotApplied { index } => drop(self.not_applied.insert(index)),
             Record::Undone { index } => drop(self.undone.insert(index)),
             Record::Closed { cause, .. } => {

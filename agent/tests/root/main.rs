@@ -1,5 +1,6 @@
 //! The agent on a real kernel with real traffic, in network namespaces of its own. Needs root.
 
+mod ahead;
 mod beside;
 mod calls;
 mod canary;

@@ -217,7 +217,7 @@ pub(super) fn on_pass(frame: &Frame<'_>) -> String {
         "capacity of the other cells: tested by {}, they answered {} of the {:.1}/s needed ({})",
         match &claim.by {
             LoadSource::Probe(probe) => format!("requests of {probe}"),
-            LoadSource::Traffic(traffic) => format!("the users of {traffic}"),
+            LoadSource::Traffic(traffic) => format!("the requests that {traffic} counts"),
         },
         told.join(", "),
         claim.needed,

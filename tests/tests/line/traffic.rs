@@ -126,13 +126,13 @@ fn real_traffic_is_judged_beside_the_probes() {
     let lab = Lab::up("traffic", &[]);
     let mut prometheus = Prometheus::start(&lab);
     let plain = judge_traffic(&lab, "checkout: /checkout, orders: /orders");
-    // The probes are its users here: 60/s of the judged routes and more in each cell.
+    // The probes are all that asks here: 60/s of the judged routes and more in each cell.
     let load = "  load: { traffic: requests, peak: 30/s }\n  hypothesis:";
     let text = library("black-hole-cloud").replace("  hypothesis:", load);
     let whole = run_text(&lab, &text, &TRAFFIC);
     whole.assert_exit(0);
     whole.assert_reason(&[
-        "capacity of the other cells: tested by the users of requests",
+        "capacity of the other cells: tested by the requests that requests counts",
         "45.5/s needed",
     ]);
     for stream in [

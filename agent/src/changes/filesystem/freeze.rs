@@ -47,23 +47,19 @@ pub(super) fn make(mounted: &Mounted, marker: &Path, permit: &Permit) -> Result<
 /// The kernel's answer to FITHAW is the proof: 0 comes after its last step, EINVAL if it was not
 /// frozen. A second FITHAW as a look would end the freeze of somebody who was waiting for the end of
 /// ours.
-pub(super) fn undo(undo: &Undo, marker: &Path, permit: &Permit) -> Result<Vec<String>, Error> {
+pub(super) fn undo(undo: &Undo, permit: &Permit) -> Result<Vec<String>, Error> {
     let failed = |cause: io::Error| back(undo, "thaw", cause, STILL, TRY_AGAIN);
     let Some(mounted) = mounted(undo).map_err(failed)? else {
         if let Some(place) = unseen(undo).map_err(failed)? {
             return Err(back(undo, "thaw", place, STILL, MOUNT));
         }
-        end(marker);
         return Ok(vec![format!(
             "{} is not mounted any more",
             undo.point.display()
         )]);
     };
     match mounted.thaw(permit) {
-        Ok(()) | Err(Errno::INVAL) => {
-            end(marker);
-            Ok(Vec::new())
-        }
+        Ok(()) | Err(Errno::INVAL) => Ok(Vec::new()),
         Err(error) => Err(failed(error.into())),
     }
 }

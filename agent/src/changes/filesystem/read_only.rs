@@ -32,7 +32,7 @@ pub(super) fn make(mounted: &Mounted, marker: &Path, permit: &Permit) -> Result<
     }
 }
 
-pub(super) fn undo(undo: &Undo, marker: &Path, permit: &Permit) -> Result<Vec<String>, Error> {
+pub(super) fn undo(undo: &Undo, permit: &Permit) -> Result<Vec<String>, Error> {
     let failed = |cause: io::Error| back(undo, "make writable again", cause, STILL, TRY_AGAIN);
     let Some(mounted) = mounted(undo).map_err(failed)? else {
         let mine = |line: &_| is_number(undo, line);
@@ -41,7 +41,6 @@ pub(super) fn undo(undo: &Undo, marker: &Path, permit: &Permit) -> Result<Vec<St
                 "only process {pid} sees it: run this in its mount namespace"
             ))));
         }
-        end(marker);
         return Ok(vec![format!(
             "{} is not mounted any more",
             undo.point.display()
@@ -53,7 +52,6 @@ pub(super) fn undo(undo: &Undo, marker: &Path, permit: &Permit) -> Result<Vec<St
             return Err(failed(io::Error::other("read back, it is read-only")));
         }
     }
-    end(marker);
     Ok(Vec::new())
 }
 
