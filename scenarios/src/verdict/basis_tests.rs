@@ -333,7 +333,9 @@ fn users_who_bring_the_load_test_the_capacity() {
     expect(
         &of(33.0, &|_| {}),
         Outcome::Pass,
-        &["tested by the requests that requests counts, they answered aws 50.0/s of the 49.5/s needed"],
+        &[
+            "tested by the requests that requests counts, they answered aws 50.0/s of the 49.5/s needed",
+        ],
     );
     let untested = |records: &[Record], words: &[&str]| {
         let verdict = expect(records, Outcome::Inconclusive, words);
