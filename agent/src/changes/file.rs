@@ -11,6 +11,7 @@
 //! and whoever keeps a listing of it must see that.
 
 mod away;
+mod find;
 mod mode;
 mod replace;
 mod settle;
@@ -29,7 +30,7 @@ use super::{Error, Hands, OURS, Place, Reversible};
 use crate::boottime::boot_id;
 use crate::hex;
 use crate::journal::{self, Permit};
-use crate::kernel::files::{self, Entry, Facts, Folder, Inode, Time};
+use crate::kernel::files::{self, Entry, Facts, Folder, Handle, Inode, Time};
 use crate::kernel::filesystem;
 use crate::kernel::nft::Gate;
 use crate::neighbours::Claims;
@@ -50,6 +51,12 @@ pub struct Undo {
     /// Without symbolic links: a link that is turned meanwhile leads nobody astray.
     pub folder: PathBuf,
     pub folder_id: Inode,
+    /// By which the folder is found wherever it is moved, and known to be gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handle: Option<Handle>,
+    /// What the folder is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_id: Option<Inode>,
     pub name: String,
     pub sidecar: String,
     /// A device's number holds for one boot only.
@@ -192,6 +199,8 @@ fn captured(change: &FileChange, disks: &mut Disks, place: &Place) -> Result<Und
         path: change.path.clone(),
         folder: folder.path().to_owned(),
         folder_id: folder.id(),
+        handle: folder.handle().map_err(failed)?,
+        parent_id: find::parent_of(folder.path()).map_err(failed)?,
         name: name.to_owned(),
         sidecar: format!(".{}", place.name()),
         boot_id: boot_id().map_err(failed)?,
@@ -244,12 +253,12 @@ fn applied(change: &FileChange, undo: &Undo, permit: &Permit) -> Result<(), Erro
 }
 
 fn undone(undo: &Undo, permit: &Permit) -> Result<Vec<String>, Error> {
-    let folder = match settle::folder(undo)? {
-        settle::Found::Here(folder) => folder,
-        settle::Found::Gone(drifted) => return Ok(vec![drifted]),
+    let place = match find::folder(undo)? {
+        find::Found::Here(place) => place,
+        find::Found::Gone(drifted) => return Ok(vec![drifted]),
     };
-    let looked = Looked::new(undo, folder);
-    match &undo.act {
+    let looked = Looked::new(&place.undo, place.folder);
+    let mut drifted = match &place.undo.act {
         Act::Replace { bytes, sha256 } => {
             let ours = replace::Ours {
                 bytes: *bytes,
@@ -260,7 +269,9 @@ fn undone(undo: &Undo, permit: &Permit) -> Result<Vec<String>, Error> {
         Act::MoveAway => away::undo(&looked, permit),
         Act::Chmod { mode } => mode::undo(&looked, *mode, permit),
         Act::Truncate { bytes } => truncate::undo(&looked, *bytes, permit),
-    }
+    }?;
+    drifted.extend(place.moved);
+    Ok(drifted)
 }
 
 /// What an act that failed has come to, when it was undone at once.

@@ -10,6 +10,7 @@ mod elsewhere;
 mod ends;
 mod files;
 mod filesystems;
+mod folders;
 mod golden;
 mod guardians;
 mod halt;
