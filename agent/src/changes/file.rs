@@ -33,7 +33,7 @@ use crate::journal::{self, Permit};
 use crate::kernel::files::{self, Entry, Facts, Folder, Handle, Inode, Time};
 use crate::kernel::filesystem;
 use crate::kernel::nft::Gate;
-use crate::neighbours::Claims;
+use crate::neighbours::{self, Claims};
 
 use settle::Looked;
 
@@ -211,6 +211,9 @@ fn captured(change: &FileChange, disks: &mut Disks, place: &Place) -> Result<Und
     if let Some(taken) = taken(&folder, &undo).map_err(failed)? {
         return Err(Error::Taken(taken.display().to_string()));
     }
+    if let Some(why) = abandoned(&folder).map_err(failed)? {
+        return Err(refused(why));
+    }
     needs(&undo.act, &entry.facts, room.free).map_err(refused)?;
     let superblock = filesystem::superblock_of(folder.fd()).map_err(failed)?;
     disks
@@ -227,6 +230,31 @@ fn taken(folder: &Folder, undo: &Undo) -> std::io::Result<Option<PathBuf>> {
         }
     }
     Ok(None)
+}
+
+/// What a drill that nobody holds any more keeps of some file in here: this file may be what it made.
+fn abandoned(folder: &Folder) -> std::io::Result<Option<String>> {
+    let ours = format!(".{OURS}");
+    let kept = folder.names(&ours)?.into_iter();
+    // Of a part no program has met anything yet.
+    let kept: Vec<String> = kept.filter(|name| !name.ends_with(".part")).collect();
+    if kept.is_empty() {
+        return Ok(None);
+    }
+    let held = neighbours::open_drills();
+    let drill = |name: &str| {
+        let rest = name.strip_prefix(&ours).unwrap_or_default();
+        rest.split('_').next().unwrap_or_default().to_owned()
+    };
+    let lost = kept.into_iter().find(|name| !held.contains(&drill(name)));
+    Ok(lost.map(|name| {
+        format!(
+            "{} beside it is of drill {}, which no agent here holds, so that this may be what that drill has \
+             made of a file; run `cellwall-agent revert --all` with the state directory of that drill first",
+            folder.path().join(&name).display(),
+            drill(&name)
+        )
+    }))
 }
 
 fn loaded(change: &FileChange, undo: &Undo, permit: &Permit) -> Result<(), Error> {

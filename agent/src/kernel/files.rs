@@ -215,6 +215,17 @@ impl Folder {
         Ok(None)
     }
 
+    /// The names of all that is right in here and begins so.
+    pub fn names(&self, beginning: &str) -> io::Result<Vec<String>> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(link_of(&self.fd))? {
+            let name = entry?.file_name();
+            let name = name.to_str().filter(|name| name.starts_with(beginning));
+            found.extend(name.map(str::to_owned));
+        }
+        Ok(found)
+    }
+
     /// Whether a folder of this inode is right in here, under whatever name.
     pub fn holds_folder(&self, wanted: Inode) -> io::Result<bool> {
         use std::os::unix::fs::DirEntryExt;
