@@ -74,6 +74,16 @@ pub fn holds(wanted: &[Intent]) -> Option<String> {
     None
 }
 
+/// The drills that a living agent or guardian here still holds, but for this one's own.
+pub fn open_drills() -> BTreeSet<String> {
+    let contents = open_journals()
+        .into_iter()
+        .filter_map(|open| journal::read(&open).ok());
+    let open = contents.filter(|contents| !contents.closed);
+    open.filter_map(|contents| Some(contents.armed?.drill))
+        .collect()
+}
+
 /// Of every other process of this user, by their file descriptors, so that it matters neither where they are,
 /// nor in which mount namespace, nor what their program is called.
 fn open_journals() -> Vec<PathBuf> {

@@ -11,6 +11,7 @@
 //! and whoever keeps a listing of it must see that.
 
 mod away;
+mod find;
 mod mode;
 mod replace;
 mod settle;
@@ -29,10 +30,10 @@ use super::{Error, Hands, OURS, Place, Reversible};
 use crate::boottime::boot_id;
 use crate::hex;
 use crate::journal::{self, Permit};
-use crate::kernel::files::{self, Entry, Facts, Folder, Inode, Time};
+use crate::kernel::files::{self, Entry, Facts, Folder, Handle, Inode, Time};
 use crate::kernel::filesystem;
 use crate::kernel::nft::Gate;
-use crate::neighbours::Claims;
+use crate::neighbours::{self, Claims};
 
 use settle::Looked;
 
@@ -50,6 +51,12 @@ pub struct Undo {
     /// Without symbolic links: a link that is turned meanwhile leads nobody astray.
     pub folder: PathBuf,
     pub folder_id: Inode,
+    /// By which the folder is found wherever it is moved, and known to be gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handle: Option<Handle>,
+    /// What the folder is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_id: Option<Inode>,
     pub name: String,
     pub sidecar: String,
     /// A device's number holds for one boot only.
@@ -200,6 +207,8 @@ fn captured(change: &FileChange, disks: &mut Disks, place: &Place) -> Result<Und
         path: change.path.clone(),
         folder: folder.path().to_owned(),
         folder_id: folder.id(),
+        handle: folder.handle().map_err(failed)?,
+        parent_id: find::parent_of(folder.path()).map_err(failed)?,
         name: name.to_owned(),
         sidecar: format!(".{}", place.name()),
         boot_id: boot_id().map_err(failed)?,
@@ -209,6 +218,9 @@ fn captured(change: &FileChange, disks: &mut Disks, place: &Place) -> Result<Und
     };
     if let Some(taken) = taken(&folder, &undo).map_err(failed)? {
         return Err(Error::Taken(taken.display().to_string()));
+    }
+    if let Some(why) = abandoned(&folder).map_err(failed)? {
+        return Err(refused(why));
     }
     needs(&undo.act, &entry.facts, room.free).map_err(refused)?;
     let superblock = filesystem::superblock_of(folder.fd()).map_err(failed)?;
@@ -226,6 +238,31 @@ fn taken(folder: &Folder, undo: &Undo) -> std::io::Result<Option<PathBuf>> {
         }
     }
     Ok(None)
+}
+
+/// What a drill that nobody holds any more keeps of some file in here: this file may be what it made.
+fn abandoned(folder: &Folder) -> std::io::Result<Option<String>> {
+    let ours = format!(".{OURS}");
+    let kept = folder.names(&ours)?.into_iter();
+    // Of a part no program has met anything yet.
+    let kept: Vec<String> = kept.filter(|name| !name.ends_with(".part")).collect();
+    if kept.is_empty() {
+        return Ok(None);
+    }
+    let held = neighbours::open_drills();
+    let drill = |name: &str| {
+        let rest = name.strip_prefix(&ours).unwrap_or_default();
+        rest.split('_').next().unwrap_or_default().to_owned()
+    };
+    let lost = kept.into_iter().find(|name| !held.contains(&drill(name)));
+    Ok(lost.map(|name| {
+        format!(
+            "{} beside it is of drill {}, which no agent here holds, so that this may be what that drill has \
+             made of a file; run `cellwall-agent revert --all` with the state directory of that drill first",
+            folder.path().join(&name).display(),
+            drill(&name)
+        )
+    }))
 }
 
 fn loaded(change: &FileChange, undo: &Undo, permit: &Permit) -> Result<(), Error> {
@@ -252,12 +289,12 @@ fn applied(change: &FileChange, undo: &Undo, permit: &Permit) -> Result<(), Erro
 }
 
 fn undone(undo: &Undo, permit: &Permit) -> Result<Vec<String>, Error> {
-    let folder = match settle::folder(undo)? {
-        settle::Found::Here(folder) => folder,
-        settle::Found::Gone(drifted) => return Ok(vec![drifted]),
+    let place = match find::folder(undo)? {
+        find::Found::Here(place) => place,
+        find::Found::Gone(drifted) => return Ok(vec![drifted]),
     };
-    let looked = Looked::new(undo, folder);
-    match &undo.act {
+    let looked = Looked::new(&place.undo, place.folder);
+    let mut drifted = match &place.undo.act {
         Act::Replace { bytes, sha256 } => {
             let ours = replace::Ours {
                 bytes: *bytes,
@@ -268,7 +305,9 @@ fn undone(undo: &Undo, permit: &Permit) -> Result<Vec<String>, Error> {
         Act::MoveAway => away::undo(&looked, permit),
         Act::Chmod { mode } => mode::undo(&looked, *mode, permit),
         Act::Truncate { bytes } => truncate::undo(&looked, *bytes, permit),
-    }
+    }?;
+    drifted.extend(place.moved);
+    Ok(drifted)
 }
 
 /// What an act that failed has come to, when it was undone at once.

@@ -16,7 +16,7 @@ use crate::journal::Permit;
 use crate::kernel::cgroups::Folder;
 use crate::kernel::nft::Gate;
 use crate::kernel::process::ProcessHandle;
-use crate::kernel::procfs::{self, Pinned};
+use crate::kernel::procfs::{self, Pinned, Whereabouts};
 
 mod freezer;
 pub use freezer::Freezer;
@@ -194,12 +194,17 @@ fn stop(process: Pinned, permit: &Permit) -> io::Result<()> {
 
 fn go_on(process: Pinned, permit: &Permit) -> io::Result<()> {
     let Some(handle) = ProcessHandle::pinned(process)? else {
-        // Numbers mean nothing outside of the namespace that gave them.
-        return match procfs::seen_from_above(process)? {
-            None => Ok(()),
-            Some(pid) => Err(io::Error::other(format!(
+        return match procfs::whereabouts(process)? {
+            Whereabouts::Ended => Ok(()),
+            Whereabouts::Below(pid) => Err(io::Error::other(format!(
                 "it is process {pid} here: the change was made in its PID namespace, and must be \
                  undone there (nsenter --target {pid} --pid --mount cellwall-agent revert --all)"
+            ))),
+            Whereabouts::OutOfSight(namespace) => Err(io::Error::other(format!(
+                "the change was made in the PID namespace pid:[{}], which is not seen from here; it must be \
+                 undone there, or, if that has ended, where every process is seen (nsenter --target 1 --pid \
+                 --mount cellwall-agent revert --all on the machine itself)",
+                namespace.inode
             ))),
         };
     };
@@ -295,6 +300,7 @@ fn pin_one(pid: u32, act: ProcessAct) -> Result<Pinned, String> {
     Ok(Pinned {
         pid,
         started: stat.started,
+        namespace: Some(procfs::pid_namespace().map_err(failed)?),
     })
 }
 

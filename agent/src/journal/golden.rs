@@ -13,6 +13,8 @@ const V2: &[u8] = include_bytes!("golden-v2.journal");
 const V2_CLOSED: &[u8] = include_bytes!("golden-v2-closed.journal");
 /// Written by a real drill with every mechanism; `agent/tests/root/golden.rs` makes and reverts one like it.
 const V2_MECHANISMS: &[u8] = include_bytes!("golden-v2-mechanisms.journal");
+/// The same, later: with the namespaces in which undos were captured, and how a moved folder is found.
+const V2_PLACES: &[u8] = include_bytes!("golden-v2-places.journal");
 
 /// One undo of every mechanism, with every field that it can have. A new mechanism goes to the end,
 /// into a golden file of its own: those that are there stay as they were written.
@@ -177,14 +179,16 @@ fn a_journal_of_format_2_still_reads() {
 /// Nothing of any undo is lost or read as something else: written again, each is the same text.
 #[test]
 fn the_undos_of_every_mechanism_of_format_2_still_read() {
-    let contents = Contents::parse(V2_MECHANISMS);
-    assert!(!contents.corrupt && !contents.torn && !contents.closed);
-    let text = std::str::from_utf8(V2_MECHANISMS).unwrap();
-    assert!(contents.intents.len() > 18, "{}", contents.intents.len());
-    for intent in &contents.intents {
-        let written = serde_json::to_string(intent).unwrap();
-        assert!(text.contains(&written), "{written}");
-        assert!(contents.owes(intent));
+    for golden in [V2_MECHANISMS, V2_PLACES] {
+        let contents = Contents::parse(golden);
+        assert!(!contents.corrupt && !contents.torn && !contents.closed);
+        let text = std::str::from_utf8(golden).unwrap();
+        assert!(contents.intents.len() > 18, "{}", contents.intents.len());
+        for intent in &contents.intents {
+            let written = serde_json::to_string(intent).unwrap();
+            assert!(text.contains(&written), "{written}");
+            assert!(contents.owes(intent));
+        }
     }
 }
 

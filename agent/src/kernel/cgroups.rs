@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::journal::Permit;
 
+/// The inode of the one group that all others of a hierarchy are below (fs/kernfs counts from it).
+const ROOT: u64 = 1;
+
 /// A group that cannot be taken for a later one of the same name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -18,6 +21,9 @@ pub struct Folder {
     path: PathBuf,
     device: u64,
     inode: u64,
+    /// The inode of the highest group that was in sight at its path; none in old journals.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    top: Option<u64>,
 }
 
 impl Folder {
@@ -28,11 +34,14 @@ impl Folder {
         }
         std::fs::metadata(path.join("cgroup.procs"))
             .map_err(|_| io::Error::other("it is no control group"))?;
-        Ok(Self {
+        let mut group = Self {
             path: path.to_owned(),
             device: there.dev(),
             inode: there.ino(),
-        })
+            top: None,
+        };
+        group.top = group.top_now().map(|(_, inode)| inode);
+        Ok(group)
     }
 
     pub fn path(&self) -> &Path {
@@ -44,28 +53,47 @@ impl Folder {
         format!("control group {}:{}", self.device, self.inode)
     }
 
-    /// Whether the group was removed, or another has its name. Only what the kernel says counts: who
-    /// has no descriptors left, may not look, or does not see its hierarchy has not seen that it is
-    /// gone.
+    /// Whether the group was removed. Only what the kernel says counts: who has no descriptors left, may not
+    /// look, or sees less of its hierarchy than at arm (another mount, another cgroup namespace) has not seen
+    /// that it is gone.
     pub fn is_gone(&self) -> bool {
-        let another = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
         let told = self.handle().err();
-        let gone = told.is_some_and(|cause| another.contains(&cause.kind()));
-        let mut above = self.path.ancestors().skip(1);
-        let nearest = above.find_map(|path| path.symlink_metadata().ok());
-        gone && nearest.is_some_and(|nearest| nearest.dev() == self.device)
+        told.is_some_and(|cause| cause.kind() == io::ErrorKind::NotFound)
     }
 
     /// The group itself, so that nothing is read or written in one that has taken its name. One of v1 may have
-    /// got another name.
+    /// got another name. NotFound: it was removed.
     fn handle(&self) -> io::Result<OwnedFd> {
+        let another = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
         match self.handle_at(&self.path) {
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => match self.renamed()? {
-                Some(path) => self.handle_at(&path),
-                None => Err(cause),
-            },
-            told => told,
+            Err(cause) if another.contains(&cause.kind()) => {}
+            told => return told,
         }
+        let mut above = self.path.ancestors().skip(1);
+        let nearest = above.find_map(|path| path.symlink_metadata().ok());
+        let covered = nearest.is_none_or(|nearest| nearest.dev() != self.device);
+        let Some((top, inode)) = self.top_now().filter(|_| !covered) else {
+            return Err(out_of_sight("its hierarchy is not mounted there"));
+        };
+        if let Some(path) = self.renamed(top)? {
+            return self.handle_at(&path);
+        }
+        match self.top.is_none_or(|then| inode == then) || inode == ROOT {
+            true => Err(io::ErrorKind::NotFound.into()),
+            false => Err(out_of_sight(
+                "only another part of its hierarchy is seen here",
+            )),
+        }
+    }
+
+    /// The highest group of its hierarchy at its path, and the inode of that.
+    fn top_now(&self) -> Option<(&Path, u64)> {
+        let of_it = |path: &&Path| {
+            let there = path.join("cgroup.procs").metadata();
+            there.is_ok_and(|there| there.dev() == self.device)
+        };
+        let top = self.path.ancestors().filter(of_it).last()?;
+        Some((top, top.metadata().ok()?.ino()))
     }
 
     fn handle_at(&self, path: &Path) -> io::Result<OwnedFd> {
@@ -78,16 +106,8 @@ impl Folder {
         }
     }
 
-    /// Where it is now, if it or one above it was renamed; none also if its hierarchy is not in sight.
-    fn renamed(&self) -> io::Result<Option<PathBuf>> {
-        let above = self.path.ancestors().skip(1);
-        let of_it = |path: &&Path| {
-            let there = path.join("cgroup.procs").metadata();
-            there.is_ok_and(|there| there.dev() == self.device)
-        };
-        let Some(top) = above.filter(of_it).last() else {
-            return Ok(None);
-        };
+    /// Where it is now below `top`, if it or one above it was renamed.
+    fn renamed(&self, top: &Path) -> io::Result<Option<PathBuf>> {
         let mut open = vec![top.to_owned()];
         while let Some(folder) = open.pop() {
             let entries = match std::fs::read_dir(&folder) {
@@ -160,6 +180,13 @@ impl Folder {
         }
         Ok(pids)
     }
+}
+
+fn out_of_sight(why: &str) -> io::Error {
+    io::Error::other(format!(
+        "it is not in sight: {why}; run `cellwall-agent revert --all` where the whole hierarchy is mounted as \
+         at arm (on the machine itself: nsenter --target 1 --mount --cgroup)"
+    ))
 }
 
 /// What a group gives that was removed after it was seen: ENOENT, and ENODEV by its open files.

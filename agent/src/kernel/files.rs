@@ -8,6 +8,7 @@ mod attributes;
 mod content;
 #[cfg(test)]
 pub mod crash;
+mod handle;
 
 use std::fs::File;
 use std::io;
@@ -27,6 +28,8 @@ pub use attributes::{
 pub use content::{
     Reach, add_tail, compare_tail, copy_tail, reserve, sha256_of, shorten, write_all,
 };
+
+pub use handle::Handle;
 
 /// `TMPFS_MAGIC` and `RAMFS_MAGIC` of linux/magic.h and fs/ramfs.
 const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
@@ -91,6 +94,15 @@ pub struct Folder {
     id: Inode,
 }
 
+/// What a folder's handle leads to.
+pub enum Lead {
+    To(Folder),
+    /// It was deleted.
+    Nowhere,
+    /// Its file system cannot say, or this process may not ask.
+    Unknown,
+}
+
 /// A file of a folder, held by inode and not opened.
 #[derive(Debug)]
 pub struct Entry {
@@ -109,13 +121,46 @@ pub struct Room {
 impl Folder {
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(path, flags, Mode::empty())?;
+        Self::of(rustix::fs::open(path, flags, Mode::empty())?)
+    }
+
+    fn of(fd: OwnedFd) -> io::Result<Self> {
         let id = facts(&fd)?.id;
         Ok(Self {
             path: std::fs::read_link(link_of(&fd))?,
             fd,
             id,
         })
+    }
+
+    /// By which it is found again wherever it is moved; none: its file system has no such thing.
+    pub fn handle(&self) -> io::Result<Option<Handle>> {
+        handle::of(&self.fd)
+    }
+
+    /// The folder of this handle, on the same file system.
+    pub fn by_handle(&self, handle: &Handle) -> io::Result<Lead> {
+        let on = match self.open_to_read() {
+            Err(cause) if cause.kind() == io::ErrorKind::PermissionDenied => {
+                return Ok(Lead::Unknown);
+            }
+            opened => opened?,
+        };
+        Ok(match handle::open(on, handle)? {
+            handle::Lead::To(fd) => Lead::To(Self::of(fd)?),
+            handle::Lead::Nowhere => Lead::Nowhere,
+            handle::Lead::Unknown => Lead::Unknown,
+        })
+    }
+
+    /// Whether it is on the file system of this handle.
+    pub fn is_beside(&self, handle: &Handle) -> io::Result<bool> {
+        handle.is_on(&self.fd)
+    }
+
+    fn open_to_read(&self) -> io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOATIME;
+        Ok(rustix::fs::openat(&self.fd, ".", flags, Mode::empty())?)
     }
 
     /// Its real path, without symbolic links, when it was opened.
@@ -170,6 +215,29 @@ impl Folder {
         Ok(None)
     }
 
+    /// The names of all that is right in here and begins so.
+    pub fn names(&self, beginning: &str) -> io::Result<Vec<String>> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(link_of(&self.fd))? {
+            let name = entry?.file_name();
+            let name = name.to_str().filter(|name| name.starts_with(beginning));
+            found.extend(name.map(str::to_owned));
+        }
+        Ok(found)
+    }
+
+    /// Whether a folder of this inode is right in here, under whatever name.
+    pub fn holds_folder(&self, wanted: Inode) -> io::Result<bool> {
+        use std::os::unix::fs::DirEntryExt;
+        for entry in std::fs::read_dir(link_of(&self.fd))? {
+            let entry = entry?;
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) && entry.ino() == wanted.inode {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// A new, empty file that only root may read.
     pub fn create(&self, name: &str, _: &Permit) -> io::Result<File> {
         crash_point();
@@ -213,9 +281,7 @@ impl Folder {
     /// Its names are on disk when this returns.
     pub fn sync(&self, _: &Permit) -> io::Result<()> {
         crash_point();
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOATIME;
-        let open = rustix::fs::openat(&self.fd, ".", flags, Mode::empty())?;
-        Ok(rustix::fs::fsync(open)?)
+        Ok(rustix::fs::fsync(self.open_to_read()?)?)
     }
 }
 

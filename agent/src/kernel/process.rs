@@ -93,8 +93,14 @@ impl ProcessHandle {
         }
     }
 
-    /// A handle on exactly this process; none if it has ended, whoever has its number now.
+    /// A handle on exactly this process; none if it has ended, whoever has its number now, or if its number
+    /// is one of another PID namespace.
     pub fn pinned(process: Pinned) -> io::Result<Option<Self>> {
+        if let Some(namespace) = process.namespace
+            && procfs::pid_namespace()? != namespace
+        {
+            return Ok(None);
+        }
         let handle = match Self::open(process.pid) {
             Ok(handle) => handle,
             Err(cause) if is_gone(&cause) => return Ok(None),
@@ -122,7 +128,15 @@ mod tests {
     fn another_process_of_the_same_number_is_not_meant() {
         let me = std::process::id();
         let started = procfs::stat(me).unwrap().unwrap().started;
-        let pinned = |pid, started| ProcessHandle::pinned(Pinned { pid, started }).unwrap();
+        let namespace = None;
+        let pinned = |pid, started| {
+            let process = Pinned {
+                pid,
+                started,
+                namespace,
+            };
+            ProcessHandle::pinned(process).unwrap()
+        };
         assert!(pinned(me, started).is_some());
         assert!(pinned(me, started + 1).is_none(), "another start time");
         let mut child = std::process::Command::new("true").spawn().unwrap();
@@ -134,6 +148,7 @@ mod tests {
             let pinned = ProcessHandle::pinned(Pinned {
                 pid: thread,
                 started,
+                namespace: None,
             })
             .unwrap();
             assert!(pinned.is_none(), "a thread has the number");

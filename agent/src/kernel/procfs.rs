@@ -4,8 +4,13 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::namespaces::NamespaceId;
+
 /// PF_KTHREAD of linux/sched.h.
 const KERNEL_THREAD: u64 = 0x0020_0000;
+
+/// `PROC_PID_INIT_INO` of linux/proc_ns.h: the machine's own.
+const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
 
 /// A process that cannot be taken for a later one with the same id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -14,6 +19,19 @@ pub struct Pinned {
     pub pid: u32,
     /// Clock ticks after boot when it began, field 22 of proc_pid_stat(5).
     pub started: u64,
+    /// The PID namespace in which it has this number; none in old journals.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<NamespaceId>,
+}
+
+/// A process that this PID namespace has not under its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whereabouts {
+    Ended,
+    /// It is in a PID namespace below, and has this number here.
+    Below(u32),
+    /// In a PID namespace that cannot be seen from here, which may have ended too.
+    OutOfSight(NamespaceId),
 }
 
 /// Of proc_pid_stat(5).
@@ -111,6 +129,40 @@ pub fn stop_is_pending(pid: u32) -> io::Result<bool> {
     let mask = status(pid, "ShdPnd:")?.unwrap_or_default();
     let mask = u64::from_str_radix(&mask, 16).unwrap_or(0);
     Ok(mask >> (rustix::process::Signal::STOP.as_raw() - 1) & 1 == 1)
+}
+
+/// The PID namespace of this process.
+pub fn pid_namespace() -> io::Result<NamespaceId> {
+    pid_namespace_of("self")
+}
+
+fn pid_namespace_of(pid: &str) -> io::Result<NamespaceId> {
+    let seen = std::fs::metadata(format!("/proc/{pid}/ns/pid"))?;
+    Ok(NamespaceId {
+        device: seen.dev(),
+        inode: seen.ino(),
+    })
+}
+
+/// Numbers mean nothing outside of the namespace that gave them.
+pub fn whereabouts(process: Pinned) -> io::Result<Whereabouts> {
+    if let Some(pid) = seen_from_above(process)? {
+        return Ok(Whereabouts::Below(pid));
+    }
+    let Some(wanted) = process.namespace else {
+        return Ok(Whereabouts::Ended);
+    };
+    let own = pid_namespace()?;
+    // From the first namespace of all every process is seen.
+    if own == wanted || own.inode == FIRST_PID_NAMESPACE {
+        return Ok(Whereabouts::Ended);
+    }
+    let in_it = |pid: u32| pid_namespace_of(&pid.to_string()).is_ok_and(|its| its == wanted);
+    // Who sees one process of a namespace sees all.
+    Ok(match pids()?.into_iter().any(in_it) {
+        true => Whereabouts::Ended,
+        false => Whereabouts::OutOfSight(wanted),
+    })
 }
 
 /// The process that has this number in a PID namespace below, and another one here.

@@ -55,6 +55,44 @@ fn what_another_agents_drill_has_altered_is_refused_until_it_is_over() {
     assert_eq!(mode(&path), 0o644);
 }
 
+/// Nobody holds its journal any more, but what it keeps lies beside the file.
+#[test]
+#[ignore = "needs root: mount namespaces"]
+fn what_a_dead_agent_has_put_in_a_files_place_is_refused() {
+    let (one, other) = (Host::new(), Host::new());
+    let (folder, path) = file();
+    let act = FileAct::Replace {
+        content: "its fault".into(),
+    };
+    let replace = Change::File(FileChange {
+        path: path.display().to_string(),
+        act,
+    });
+    let mut first = in_force(&one, &replace, "1h");
+    until("it bites", || {
+        one.read(&path).as_deref() == Some("its fault")
+    });
+    let beside = folder.path().join("beside");
+    std::fs::write(&beside, "").unwrap();
+    let free = mode(&beside) ^ 0o1;
+    other
+        .change("e", &[chmod(&beside, free)], "100ms")
+        .ends_clean();
+    first.crash_with_guardian();
+    let (code, text) = other.change("f", &[chmod(&path, 0o001)], "5s").ends();
+    assert_eq!(code, Some(70), "{text}");
+    assert!(
+        text.contains("of drill d, which no agent here holds"),
+        "{text}"
+    );
+    one.revert_clean();
+    assert_eq!(one.read(&path).as_deref(), Some("text\n"));
+    other
+        .change("g", &[chmod(&path, 0o001)], "200ms")
+        .ends_clean();
+    assert_eq!(mode(&path), 0o644);
+}
+
 #[test]
 #[ignore = "needs root: v1 control groups"]
 fn two_agents_do_not_limit_one_group_needs_v1() {

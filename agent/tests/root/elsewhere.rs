@@ -88,6 +88,106 @@ fn a_group_whose_hierarchy_is_hidden_needs_v1() {
     owed_until_it_is_seen(&host, &around, "cpu.cfs_quota_us", bites);
 }
 
+/// Enters this group and a cgroup namespace of its own, and mounts there what the path is in anew: only what
+/// is below the group is seen.
+fn below(group: &Group, options: &str) -> [String; 4] {
+    let point = group.path.parent().unwrap().display();
+    let line = format!(
+        "echo $$ > {}/cgroup.procs && exec unshare --cgroup --mount sh -c \
+         'umount -l {point} && mount {options} none {point} && exec \"$@\"' sh \"$@\"",
+        group.path()
+    );
+    ["sh", "-c", &line, "sh"].map(str::to_owned)
+}
+
+#[test]
+#[ignore = "needs root: namespaces, control groups"]
+fn a_frozen_group_of_another_cgroup_namespace() {
+    for (hierarchy, options) in [("v2", "-t cgroup2"), ("freezer", "-t cgroup -o freezer")] {
+        let Some(group) = Group::new(hierarchy) else {
+            continue; // the test of limits needs v1, and all others v2
+        };
+        let (host, member, beside) = (Host::new(), Sleeper::new(), Group::new(hierarchy).unwrap());
+        group.put(member.pid());
+        let change = Change::Process(ProcessChange {
+            processes: Processes::Cgroup(group.path()),
+            act: ProcessAct::Freeze,
+        });
+        let bites = || group.is_frozen();
+        crashed(&host, &[], change, bites);
+        let around = below(&beside, options);
+        let around: Vec<&str> = around.iter().map(String::as_str).collect();
+        owed_until_it_is_seen(&host, &around, "another part of its hierarchy", bites);
+    }
+}
+
+#[test]
+#[ignore = "needs root: namespaces, control groups"]
+fn a_limit_of_another_cgroup_namespace_needs_v1() {
+    let host = Host::new();
+    let (group, beside) = (Group::new("cpu").unwrap(), Group::new("cpu").unwrap());
+    let change = Change::Cgroup(CgroupLimit {
+        path: group.path(),
+        limit: Limit::Cpu { millis: 250 },
+    });
+    let before = group.read("cpu.cfs_quota_us");
+    let bites = || group.read("cpu.cfs_quota_us") != before;
+    crashed(&host, &[], change, bites);
+    let around = below(&beside, "-t cgroup -o cpu");
+    let around: Vec<&str> = around.iter().map(String::as_str).collect();
+    owed_until_it_is_seen(&host, &around, "another part of its hierarchy", bites);
+}
+
+const NEW_PID_NAMESPACE: [&str; 4] = ["unshare", "--pid", "--fork", "--mount-proc"];
+
+#[test]
+#[ignore = "needs root: namespaces, signals"]
+fn a_process_of_another_pid_namespace() {
+    let (host, sleeper) = (Host::new(), Sleeper::new());
+    let change = Change::Process(ProcessChange {
+        processes: Processes::Pids(vec![sleeper.pid()]),
+        act: ProcessAct::Freeze,
+    });
+    let bites = || sleeper.state() == 'T';
+    crashed(&host, &[], change, bites);
+    owed_until_it_is_seen(
+        &host,
+        &NEW_PID_NAMESPACE,
+        "which is not seen from here",
+        bites,
+    );
+}
+
+/// A container that is started anew: whoever sees every process of the machine knows that all of the old one
+/// have ended.
+#[test]
+#[ignore = "needs root: namespaces, signals"]
+fn a_process_that_ended_with_its_pid_namespace() {
+    let host = Host::new();
+    let line = "sleep 600 & echo \"[{\\\"process\\\":{\\\"processes\\\":{\\\"pids\\\":[$!]},\
+                \\\"act\\\":\\\"freeze\\\"}}]\" > $0; \"$@\"";
+    let file = host.path("inner.json");
+    let name = file.display().to_string();
+    let around = [
+        &NEW_PID_NAMESPACE[..],
+        &["--kill-child", "sh", "-c", line, &name],
+    ]
+    .concat();
+    let mut changing = host.change_file_in(&around, "d", &file, "1h", &[]);
+    assert!(changing.says("in force"), "{:?}", changing.ends());
+    changing.crash(); // and with its first process all of the namespace
+    let journal = host.state().join("journal/d.journal");
+    until("its guardian is gone too", || {
+        !text(&host.revert_all_in(&NEW_PID_NAMESPACE)).contains("locked")
+    });
+    assert!(
+        std::fs::read_to_string(&journal)
+            .unwrap()
+            .contains("undo_failed")
+    );
+    host.revert_clean();
+}
+
 /// The only process of a PID namespace but its first, until this is dropped.
 struct Below {
     first: std::process::Child,
@@ -139,7 +239,14 @@ fn child_of(pid: u32) -> Option<u32> {
 fn a_process_of_a_pid_namespace_below() {
     let (host, below) = (Host::new(), Below::new());
     let started = procfs::stat(below.outside).unwrap().unwrap().started;
-    let pinned = |pid, started| procfs::seen_from_above(procfs::Pinned { pid, started }).unwrap();
+    let pinned = |pid, started| {
+        procfs::seen_from_above(procfs::Pinned {
+            pid,
+            started,
+            namespace: None,
+        })
+        .unwrap()
+    };
     assert_eq!(pinned(below.inside, started), Some(below.outside));
     assert_eq!(pinned(below.inside, started + 100), None, "another one");
     let undo = json!({ "process": { "stopped": [{ "pid": below.inside, "started": started }] } });

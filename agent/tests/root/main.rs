@@ -11,6 +11,7 @@ mod elsewhere;
 mod ends;
 mod files;
 mod filesystems;
+mod folders;
 mod golden;
 mod guardians;
 mod halt;

@@ -101,8 +101,11 @@ fn row(agent: &Agent) -> AgentRow {
         .filter(|claim| !claim.conductor.is_empty())
     {
         detail.push(format!(
-            "held by {} ({}@{})",
-            claim.conductor, claim.user, claim.host
+            "{} {} ({}@{})",
+            holds(status.state()),
+            claim.conductor,
+            claim.user,
+            claim.host
         ));
     }
     let state = State::try_from(status.state).unwrap_or(State::Unspecified);
@@ -120,6 +123,14 @@ fn row(agent: &Agent) -> AgentRow {
         halted,
         detail: detail.join("; "),
         datapath: status.datapath.as_ref().map(datapath).unwrap_or_default(),
+    }
+}
+
+/// What the conductor of an agent in this state does or did.
+fn holds(state: State) -> &'static str {
+    match state {
+        State::Armed | State::Firing | State::Reverting => "held by",
+        State::Unspecified | State::Idle | State::Reverted => "last held by",
     }
 }
 
@@ -203,6 +214,12 @@ fn table(rows: &[AgentRow]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_holds_an_agent_whose_drill_is_over() {
+        assert_eq!(holds(State::Reverted), "last held by");
+        assert_eq!(holds(State::Firing), "held by");
+    }
 
     #[test]
     fn nodes_with_the_same_datapath_share_a_line() {

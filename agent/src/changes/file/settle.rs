@@ -1,80 +1,13 @@
 //! What every undo of a file looks at first, and what it says when a person must decide.
 
-use std::io;
-use std::path::Path;
-
-use super::Undo;
-use crate::changes::{Cause, Error, IN_ITS_MOUNT_NAMESPACE};
+use super::{Act, Undo};
+use crate::changes::{Cause, Error};
 use crate::journal::Permit;
-use crate::kernel::files::{Entry, Folder, Inode};
-use crate::kernel::filesystem::{elsewhere, superblock};
+use crate::kernel::files::{Entry, Folder};
 
 const DECIDE: &str = "compare the two, then either `mv` the kept one to its own name or delete it, \
                       and run `cellwall-agent revert --all`";
 const TRY_AGAIN: &str = "see to the cause and run `cellwall-agent revert --all`";
-const MOUNT: &str = "mount its file system again and run `cellwall-agent revert --all`; if it is \
-                     gone for good, move the journal away";
-
-pub(super) enum Found {
-    Here(Folder),
-    /// Nothing can be done and nothing is owed, in words.
-    Gone(String),
-}
-
-/// The folder in which all happened, if it is still where it was.
-pub(super) fn folder(undo: &Undo) -> Result<Found, Error> {
-    match Folder::open(&undo.folder) {
-        Ok(folder) if undo.is(folder.id(), undo.folder_id) => return Ok(Found::Here(folder)),
-        Ok(_) => {}
-        Err(error) if is_absent(&error) => {}
-        Err(error) => return Err(failed(undo, "open its folder", error)),
-    }
-    let folder = undo.folder.display();
-    let path = &undo.path;
-    // Its file system is still mounted there, so somebody deleted or moved the folder itself.
-    if undo.same_boot() && nearest(&undo.folder).map(|id| id.device) == Some(undo.folder_id.device)
-    {
-        return Ok(Found::Gone(format!(
-            "{folder} is gone or is another folder now; if it was moved, what was {path} is in it, \
-             maybe as {}",
-            undo.sidecar
-        )));
-    }
-    if undo.in_memory {
-        let device = superblock(undo.folder_id.device);
-        let elsewhere = elsewhere(|line| line.superblock == device);
-        let elsewhere = elsewhere.map_err(|error| failed(undo, "look for its mount", error))?;
-        if let Some(pid) = elsewhere {
-            return Err(Error::Back {
-                what: format!("undo what was done to {path}"),
-                cause: format!("{folder} is mounted where process {pid} sees it, and not here")
-                    .into(),
-                now: "it is as the fault left it".to_owned(),
-                next: IN_ITS_MOUNT_NAMESPACE,
-            });
-        }
-        return Ok(Found::Gone(format!(
-            "the file system of {path} is unmounted, and was in memory only"
-        )));
-    }
-    Err(Error::Back {
-        what: format!("undo what was done to {path}"),
-        cause: format!("{folder} is not the folder that was there at arm").into(),
-        now: "what is on its file system is as the fault left it".to_owned(),
-        next: MOUNT,
-    })
-}
-
-fn is_absent(error: &io::Error) -> bool {
-    use io::ErrorKind::{NotADirectory, NotFound};
-    matches!(error.kind(), NotFound | NotADirectory)
-}
-
-/// The lowest folder above that is there.
-fn nearest(path: &Path) -> Option<Inode> {
-    let mut above = path.ancestors();
-    above.find_map(|path| Some(Folder::open(path).ok()?.id()))
-}
 
 /// An undo in the folder where it belongs.
 pub(super) struct Looked<'a> {
@@ -190,11 +123,24 @@ impl<'a> Looked<'a> {
     }
 }
 
-fn failed(undo: &Undo, what: &str, cause: impl Into<Cause>) -> Error {
+pub(super) fn failed(undo: &Undo, what: &str, cause: impl Into<Cause>) -> Error {
     Error::Back {
         what: format!("put {} back: {what}", undo.path),
         cause: cause.into(),
-        now: format!("if {} is there, it holds what is missing", undo.kept_at()),
+        now: as_it_may_be(undo),
         next: TRY_AGAIN,
+    }
+}
+
+/// How the host may be when an undo has not come to its end.
+fn as_it_may_be(undo: &Undo) -> String {
+    match &undo.act {
+        Act::Chmod { mode } => {
+            let then = undo.original.mode;
+            format!("its mode may still be {mode:04o} instead of {then:04o}")
+        }
+        Act::Replace { .. } | Act::MoveAway | Act::Truncate { .. } => {
+            format!("if {} is there, it holds what is missing", undo.kept_at())
+        }
     }
 }

@@ -121,6 +121,18 @@ impl Host {
     ) -> Changing {
         let file = self.path(&format!("{drill}.json"));
         std::fs::write(&file, serde_json::to_string(changes).unwrap()).unwrap();
+        self.change_file_in(around, drill, &file, lasts, more)
+    }
+
+    /// Of changes that are in a file, or will be when the program begins.
+    pub fn change_file_in(
+        &self,
+        around: &[&str],
+        drill: &str,
+        file: &Path,
+        lasts: &str,
+        more: &[&str],
+    ) -> Changing {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]).args(around);
         command.arg(env!("CARGO_BIN_EXE_cellwall-agent"));

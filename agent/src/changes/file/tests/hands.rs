@@ -211,6 +211,11 @@ fn a_link_that_is_turned_leads_nobody_astray() {
     }
 }
 
+/// Who may open folders by the kernel's handles.
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
 #[test]
 fn a_folder_that_is_gone_is_told() {
     let (mut case, undo) = Case::in_force(replace());
@@ -223,6 +228,79 @@ fn a_folder_that_is_gone_is_told() {
     );
     std::fs::create_dir(&gone).unwrap();
     std::fs::write(case.path(), "theirs").unwrap();
-    case.undo(&undo).unwrap();
+    if is_root() && undo.handle.is_some() {
+        case.undo(&undo).unwrap();
+    } else {
+        // Who cannot ask the kernel does not know whether it was moved.
+        let error = case.undo(&undo).unwrap_err().to_string();
+        assert!(error.contains("find "), "{error}");
+    }
     assert_eq!(case.content(), "theirs");
+}
+
+/// As where a file system has no handles, and no number for a folder that would stay.
+#[test]
+fn a_folder_with_another_number_is_known_by_what_is_kept_in_it() {
+    for act in acts() {
+        let (mut case, mut undo) = Case::in_force(act.clone());
+        undo.handle = None;
+        undo.folder_id.inode += 1;
+        assert_eq!(case.undo(&undo).unwrap(), Vec::<String>::new(), "{act:?}");
+        let whole = case.inventory();
+        assert_eq!(whole.len(), 2, "{act:?}: {whole:?}");
+        assert!(whole[0].contains("mode 100640") && whole[0].contains(BEFORE));
+        // Once more, and by then as another file.
+        case.undo(&undo).unwrap();
+        std::fs::remove_file(case.path()).unwrap();
+        std::fs::write(case.path(), "theirs").unwrap();
+        let error = case.undo(&undo).unwrap_err().to_string();
+        for word in ["find ", &undo.sidecar, "move the journal away"] {
+            assert!(error.contains(word), "{error}");
+        }
+    }
+}
+
+/// Mounted again, its device has another number.
+#[test]
+fn a_folder_on_another_device_is_known_by_the_whole_of_what_is_kept() {
+    for act in acts() {
+        let (mut case, mut undo) = Case::in_force(act.clone());
+        undo.handle = None;
+        for id in [&mut undo.folder_id, &mut undo.original.id] {
+            id.device += 1 << 40;
+        }
+        let mut other = undo.clone();
+        other.original.uid += 1;
+        let error = case.undo(&other).unwrap_err().to_string();
+        assert!(error.contains("mount its file system there"), "{error}");
+        assert_eq!(case.undo(&undo).unwrap(), Vec::<String>::new(), "{act:?}");
+        let whole = case.inventory();
+        assert!(whole[0].contains("mode 100640") && whole[0].contains(BEFORE));
+    }
+}
+
+#[test]
+fn a_folder_that_got_another_name_is_found() {
+    for act in acts() {
+        let (mut case, undo) = Case::in_force(act.clone());
+        let (old, new) = (case.folder.path().to_owned(), tempfile::tempdir().unwrap());
+        let now = new.path().join("now");
+        std::fs::rename(&old, &now).unwrap();
+        if is_root() && undo.handle.is_some() {
+            let drifted = case.undo(&undo).unwrap();
+            let moved = format!("was moved to {}", now.display());
+            assert!(drifted[0].contains(&moved), "{act:?}: {drifted:?}");
+            std::fs::rename(&now, &old).unwrap();
+            let whole = case.inventory();
+            assert!(whole.len() == 2 && whole[0].contains(BEFORE), "{whole:?}");
+        }
+    }
+}
+
+#[test]
+fn a_failed_chmod_says_what_the_mode_may_be() {
+    let (_case, undo) = Case::in_force(FileAct::Chmod { mode: 0o440 });
+    let text = settle::failed(&undo, "set its mode", "EROFS").to_string();
+    assert!(text.contains("may still be 0440 instead of 0640"), "{text}");
+    assert!(!text.contains("holds what is missing"), "{text}");
 }

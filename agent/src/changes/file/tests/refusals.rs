@@ -65,3 +65,18 @@ fn what_would_do_nothing_or_too_much_is_refused_at_arm() {
     let error = case.capture().unwrap_err().to_string();
     assert!(error.contains("1073741824 at most"), "{error}");
 }
+
+#[test]
+fn what_a_drill_that_nobody_holds_keeps_beside_it_is_refused_at_arm() {
+    let kept = |name: &str| {
+        let case = Case::new(FileAct::Chmod { mode: 0 });
+        std::fs::write(case.folder.path().join(name), "kept").unwrap();
+        case
+    };
+    refused(
+        kept(".cellwall_old_0_0"),
+        "drill old, which no agent here holds",
+    );
+    let mut case = kept(".cellwall_old_0_0.part");
+    case.capture().unwrap();
+}
