@@ -56,6 +56,12 @@ fn percent(fraction: f64) -> String {
     format!("{:.2} %", fraction * 100.0)
 }
 
+/// How a drill ended, in a word.
+fn outcome(line: &Line) -> &'static str {
+    line.outcome
+        .map_or("not run", crate::drill::report::outcome_word)
+}
+
 /// A finding in a few words.
 fn words(finding: &Finding) -> String {
     match finding {

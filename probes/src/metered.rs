@@ -342,12 +342,14 @@ impl TrafficJob {
                 self.sum(total, |value| value.is_some_and(known))
             }
         };
+        let requests = requests.max(0.0).round() as u64;
         Volume {
             traffic: self.name.clone(),
             cell: self.cell.clone(),
             start_ms,
-            requests: requests.max(0.0).round() as u64,
-            covered: covered.max(0.0).round() as u64,
+            requests,
+            // Two counters are not read at one instant: no more is covered than there was.
+            covered: (covered.max(0.0).round() as u64).min(requests),
         }
     }
 }

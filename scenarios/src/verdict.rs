@@ -11,11 +11,14 @@ mod durability;
 mod entrypoint;
 mod evidence;
 mod findings;
+mod first_half;
 mod frame;
+mod gate;
 mod harm;
 mod integrity;
 pub mod interval;
 mod judge;
+mod jury;
 mod load;
 pub mod matrix;
 mod others;
@@ -31,6 +34,7 @@ mod users;
 pub mod vantages;
 mod watch;
 pub mod windows;
+mod witness;
 
 #[cfg(test)]
 mod agents_tests;
@@ -45,9 +49,13 @@ pub(crate) mod drill;
 #[cfg(test)]
 mod effects_tests;
 #[cfg(test)]
+mod first_half_tests;
+#[cfg(test)]
 mod integrity_tests;
 #[cfg(test)]
 mod judge_tests;
+#[cfg(test)]
+mod jury_tests;
 #[cfg(test)]
 mod monte_carlo;
 #[cfg(test)]
@@ -57,9 +65,13 @@ mod planes_tests;
 #[cfg(test)]
 mod property_tests;
 #[cfg(test)]
+mod users_tests;
+#[cfg(test)]
 mod vantages_tests;
 #[cfg(test)]
 mod watch_tests;
+#[cfg(test)]
+mod witness_tests;
 
 pub use judge::judge;
 pub use quantiles::Quantile;
@@ -114,6 +126,10 @@ pub struct Verdict {
     /// What the users of each entrypoint met; reported, never part of the outcome.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub users: Vec<UserReport>,
+    /// Whether a cell that its rows call isolated may be called so: the drill was whole, its prober sound and
+    /// its target fell. Another cell's fall takes nothing from that; whatever else is wrong with the drill does.
+    #[serde(default)]
+    pub proves_isolation: bool,
 }
 
 /// What the users of one entrypoint met while the fault lasted.

@@ -159,6 +159,11 @@ pub async fn ask_agents(agents: &[Agent], plan: &Plan) -> Result<Live, Failure> 
     Ok(live)
 }
 
+/// What a fleet without references must know before its drill.
+const NO_REFERENCES: &str = "warning: the fleet names no `references`: if every other cell fell at once, nobody could \
+    tell it from a loss of this machine's network, and the drill would end INCONCLUSIVE; name two hosts outside \
+    of all cells";
+
 /// Everything that the plan says offline, for people.
 pub fn text(prepared: &Prepared) -> String {
     let plan = &prepared.plan;
@@ -195,6 +200,9 @@ pub fn text(prepared: &Prepared) -> String {
             "  vantage {}/{} {use_of_it}",
             vantage.cell, vantage.node
         ));
+    }
+    if prepared.fleet().references.is_empty() {
+        lines.push(format!("  {NO_REFERENCES}"));
     }
     let gate = match plan.lease_ms {
         Some(lease) => format!("at most {} s after the last renewal", lease as f64 / 1000.0),

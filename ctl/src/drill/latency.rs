@@ -101,6 +101,7 @@ mod tests {
             rows,
             planes: Vec::new(),
             users: Vec::new(),
+            proves_isolation: true,
         };
         assert_eq!(latency_text(&verdict(vec![row(Vec::new())])), "");
         let told = quantile(Some(2_000), None);

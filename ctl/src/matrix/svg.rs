@@ -6,7 +6,7 @@ use scenarios::fleet::Plane;
 use scenarios::verdict::Class;
 use scenarios::verdict::matrix::{Finding, Line, Matrix};
 
-use super::{cells, entry, faults, lines, planes, words};
+use super::{cells, entry, faults, lines, outcome, planes, words};
 
 /// Pixels.
 const FIELD: (usize, usize) = (170, 44);
@@ -53,7 +53,8 @@ fn block(
     }
     for (row, line) in drills.iter().enumerate() {
         let top = y + HEAD + row * FIELD.1;
-        label(body, (GAP, top + 26), "normal", &line.target);
+        label(body, (GAP, top + 17), "normal", &line.target);
+        label(body, (GAP, top + 33), "bold", outcome(line));
         for (column, cell) in cells.iter().enumerate() {
             let Some(entry) = entry(line, cell, plane) else {
                 continue;
@@ -123,6 +124,7 @@ mod tests {
             assert!(drawn.contains(colour), "{colour}");
         }
         assert!(drawn.contains("DEGRADED at 4 s"));
+        assert!(drawn.contains(">FAIL</text>") && drawn.contains(">not run</text>"));
         assert_eq!(drawn.matches('<').count(), drawn.matches('>').count());
     }
 }

@@ -1,9 +1,8 @@
 //! The matrix for a terminal: a table for each fault and plane.
 
-use scenarios::verdict::matrix::{Line, Matrix};
+use scenarios::verdict::matrix::Matrix;
 
-use super::{cells, entry, faults, lines, planes, words};
-use crate::drill::report::outcome_word;
+use super::{cells, entry, faults, lines, outcome, planes, words};
 use crate::output::table;
 
 /// A row for each target, a column for each cell.
@@ -33,10 +32,6 @@ pub fn text(matrix: &Matrix) -> String {
         }
     }
     text
-}
-
-fn outcome(line: &Line) -> &'static str {
-    line.outcome.map_or("not run", outcome_word)
 }
 
 #[cfg(test)]

@@ -5,19 +5,18 @@ use super::{Class, NotReady, Outcome, Watch, Window, judge};
 use crate::effects::{HarmBudget, LoadClaim, LoadSource};
 use crate::history::*;
 
-const REQUESTS: &str = "aws/requests.checkout";
-const QUEUE: &str = "aws/queue";
-const SLOW: &str = "aws/checkout:slow";
+pub(super) const REQUESTS: &str = "aws/requests.checkout";
+pub(super) const QUEUE: &str = "aws/queue";
+pub(super) const SLOW: &str = "aws/checkout:slow";
 /// Seconds of a block of requests and of the gauge.
-const LONG: u64 = 2;
+pub(super) const LONG: u64 = 2;
 /// Everything is so many seconds later than in the common drill: whole long blocks lie before fire.
 const LATER: u64 = 1;
-const FIRE: u64 = super::drill::FIRE + LATER;
+pub(super) const FIRE: u64 = super::drill::FIRE + LATER;
 const END: u64 = super::drill::END + LATER;
-const BEGIN: u64 = 5 + LATER;
-const USUAL_US: u64 = 5_000;
+pub(super) const BEGIN: u64 = 5 + LATER;
 /// Seconds of the fault: as long as the half of the baseline that counts where the other sets a limit.
-const WINDOW: i64 = 30;
+pub(super) const WINDOW: i64 = 30;
 
 fn metered(name: &str, counts: Counts, margin: Option<f64>) -> Stream {
     let slow = matches!(counts, Counts::Slow { .. });
@@ -37,7 +36,7 @@ fn metered(name: &str, counts: Counts, margin: Option<f64>) -> Stream {
 
 /// The healthy drill with one stream of each kind in the cell aws: 100 requests and 10 readings a
 /// block, 20 answers a second. The gauge is 0 to 4, far more often small than great.
-fn drill(spoil: impl Fn(&mut Block)) -> Vec<Record> {
+pub(super) fn drill(spoil: impl Fn(&mut Block)) -> Vec<Record> {
     let streams = [
         metered(REQUESTS, Counts::Requests, None),
         metered(QUEUE, Counts::Gauge { limit: None }, Some(0.2)),
@@ -69,11 +68,13 @@ fn drill(spoil: impl Fn(&mut Block)) -> Vec<Record> {
         records.push(Record::Block(Block {
             scheduled: 100,
             valid: 100,
+            latency_us: Vec::new(),
             ..block(REQUESTS, second, 0)
         }));
         records.push(Record::Block(Block {
             scheduled: 10,
             valid: 10,
+            latency_us: Vec::new(),
             values: (0..10_u64)
                 .map(|at| ((second * 7 + at * 3) % 5) as f64)
                 .collect(),
@@ -111,7 +112,7 @@ fn delay(record: &mut Record) {
 }
 
 /// Whether a block starts in these seconds after fire.
-fn within(block: &Block, seconds: std::ops::Range<i64>) -> bool {
+pub(super) fn within(block: &Block, seconds: std::ops::Range<i64>) -> bool {
     seconds.contains(&((block.start_ms / 1000) as i64 - FIRE as i64))
 }
 

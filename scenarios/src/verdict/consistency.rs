@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::evidence::{Evidence, is_attributed};
 use crate::fleet::Plane;
 use crate::history::{Block, Counts, FOREIGN, Header, Ledger, Role, Stream};
+use crate::plan::PLAN_FORMAT;
 use crate::scenario::Side;
 
 /// The guard times hide the target's edges: they are as long as its slowest probe may take, and an
@@ -52,6 +53,12 @@ pub(super) fn of_header(header: &Header) -> Vec<String> {
         .iter()
         .filter_map(|stream| Some(format!("{}: {}", stream.name, of_stream(header, stream)?)))
         .collect();
+    let format = header.plan.format;
+    if format != PLAN_FORMAT {
+        words.push(format!(
+            "the plan is of format {format}, and {PLAN_FORMAT} is known"
+        ));
+    }
     if header.plan.target.cells.is_empty() {
         words.push("the plan has no target cell".into());
     }
@@ -124,10 +131,23 @@ pub(super) fn of_block(stream: &Stream, block: &Block) -> Option<&'static str> {
     let late = late.fold(0, |sum: u64, (_, count)| {
         sum.saturating_add(u64::from(*count))
     });
+    let good = u64::from(block.valid.saturating_sub(block.bad));
+    let told = block.latency_us.iter().map(|(_, count)| u64::from(*count));
+    if stream.basis.counts == Counts::Probes && told.fold(0, u64::saturating_add) < good {
+        return Some("has good probes without a latency");
+    }
+    let answers = block.answers.values().map(|count| u64::from(*count));
+    if answers.fold(0, u64::saturating_add) > u64::from(block.scheduled) {
+        return Some("has more answers of DNS than probes");
+    }
     if stream.basis.counts == Counts::Probes && late > u64::from(block.bad) {
         return Some("has more answers slower than the slo than bad probes");
     }
     let mut users = block.users.iter().flat_map(|seen| seen.kinds.values());
+    let asked = users.clone().map(|count| u64::from(count.requests));
+    if asked.fold(0, u64::saturating_add) > u64::from(block.scheduled) {
+        return Some("has more requests of users than probes of DNS");
+    }
     if users.any(|count| count.bad > count.requests) {
         return Some("has users with more bad requests than requests");
     }
@@ -162,6 +182,7 @@ pub(super) fn of_records(evidence: &Evidence<'_>) -> Vec<String> {
         });
         words.extend(why.map(|why| format!("{}/{}: {why}", ledger.cell, ledger.probe)));
     }
+    words.extend(of_agents(evidence));
     words.extend(of_late_ends(evidence));
     words.extend(of_what_is_behind_the_end(evidence));
     words.extend(of_volumes(evidence));
@@ -193,9 +214,35 @@ fn of_ledger(evidence: &Evidence<'_>, ledger: &Ledger) -> Option<&'static str> {
     (found.max(changed) > ledger.acknowledged).then_some("more writes than were acknowledged")
 }
 
+/// What an agent tells is of a cell that the plan or a stream knows.
+fn of_agents(evidence: &Evidence<'_>) -> Vec<String> {
+    let header = evidence.header;
+    let steps = header.plan.steps.iter().flat_map(|step| step.cells.keys());
+    let streams = header
+        .streams
+        .iter()
+        .filter_map(|stream| stream.cell.as_ref());
+    let known = steps.chain(streams).chain(&header.plan.target.cells);
+    let known: BTreeSet<&String> = known.collect();
+    let told = evidence.agents.iter().map(|event| &event.cell);
+    let strangers: BTreeSet<&String> = told.filter(|cell| !known.contains(cell)).collect();
+    let strangers = strangers.into_iter();
+    strangers
+        .map(|cell| format!("an agent of {cell}, which is no cell of the drill"))
+        .collect()
+}
+
 /// Only what was told as a timeout may end late.
 fn of_late_ends(evidence: &Evidence<'_>) -> Vec<String> {
     let mut sums: BTreeMap<(&str, u64), u64> = BTreeMap::new();
+    let impossible = evidence.late.iter();
+    let impossible = impossible.filter(|late| late.server_errors > late.errors);
+    let mut words: Vec<String> = impossible
+        .map(|late| {
+            let (stream, at) = (&late.stream, late.start_ms);
+            format!("{stream}: of the block at {at} ms more 5xx than errors ended late")
+        })
+        .collect();
     for late in &evidence.late {
         let sum = sums.entry((&late.stream, late.start_ms)).or_default();
         for count in [late.slow, late.resets, late.errors] {
@@ -209,10 +256,10 @@ fn of_late_ends(evidence: &Evidence<'_>) -> Vec<String> {
     let more = sums
         .into_iter()
         .filter(|((stream, at), sum)| *sum > timeouts(stream, *at).unwrap_or(0));
-    more.map(|((stream, at), _)| {
+    words.extend(more.map(|((stream, at), _)| {
         format!("{stream}: of the block at {at} ms more ended late than timed out")
-    })
-    .collect()
+    }));
+    words
 }
 
 /// What nobody watches any more would be judged by nobody.
@@ -239,6 +286,8 @@ fn of_volumes(evidence: &Evidence<'_>) -> Vec<String> {
             "is not on the block grid"
         } else if !seen.insert((&volume.cell, &volume.traffic, volume.start_ms)) {
             "is there twice"
+        } else if volume.covered > volume.requests {
+            "covers more requests than there were"
         } else {
             continue;
         };

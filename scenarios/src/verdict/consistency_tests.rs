@@ -361,3 +361,65 @@ fn a_torn_line_denies_a_pass_unless_it_was_a_verdict() {
     expect(&read(&text("{")), Outcome::Inconclusive, &["within a line"]);
     expect(&read(&text("{\"verdict\":{\"outc")), Outcome::Pass, &[]);
 }
+
+#[test]
+fn counts_that_no_drill_has_deny_a_pass() {
+    let block = |change: fn(&mut Block), stream: &str, words: &str| {
+        let spoil = |r: &mut Vec<Record>| alter(r, stream, 10..11, change);
+        denied(spoil, &[stream, words]);
+    };
+    let more_answers = |b: &mut Block| b.answers = [("aws".to_owned(), RATE + 1)].into();
+    block(more_answers, "shop/dns", "more answers of DNS than probes");
+    let more_users = |b: &mut Block| {
+        let count = UserCount {
+            requests: RATE + 1,
+            bad: 0,
+        };
+        b.users = Some(UsersSeen {
+            ttl_s: 5,
+            kinds: [(ClientKind::Pinned, count)].into(),
+        });
+    };
+    block(more_users, "shop/dns", "more requests of users");
+    let fewer = |b: &mut Block| b.latency_us = vec![(USUAL_US, RATE - 1)];
+    block(fewer, "aws/checkout", "good probes without a latency");
+    block(
+        |b| b.latency_us.clear(),
+        "control/loopback",
+        "without a latency",
+    );
+}
+
+#[test]
+fn records_that_no_drill_has_deny_a_pass() {
+    let covered = |covered: u64| {
+        move |r: &mut Vec<Record>| {
+            r.push(Record::Volume(Volume {
+                traffic: "requests".into(),
+                cell: "aws".into(),
+                start_ms: 70_000,
+                requests: 10,
+                covered,
+            }));
+        }
+    };
+    expect(&spoilt(covered(10)), Outcome::Pass, &[]);
+    denied(covered(11), &["aws/requests", "covers more requests"]);
+    let late = |server_errors: u32| {
+        move |r: &mut Vec<Record>| {
+            r.push(Record::Late(LateEnds {
+                stream: "ali/checkout".into(),
+                start_ms: (FIRE + 10) * 1000,
+                errors: 3,
+                server_errors,
+                ..LateEnds::default()
+            }));
+        }
+    };
+    expect(&spoilt(late(3)), Outcome::Pass, &[]);
+    denied(late(4), &["ali/checkout", "more 5xx than errors"]);
+    let stranger = |r: &mut Vec<Record>| r.push(agent("moon", "armed", 66_000));
+    denied(stranger, &["an agent of moon"]);
+    let format = |r: &mut Vec<Record>| header_mut(r).plan.format = 2;
+    denied(format, &["the plan is of format 2"]);
+}

@@ -4,6 +4,7 @@ use super::evidence::Span;
 use super::findings::{Findings, percent, seconds};
 use super::frame::Frame;
 use super::replay::Replay;
+use super::witness::ALONE;
 use super::{Class, Outcome, Row, Window};
 use crate::history::{AlarmCause, Role, Stream};
 
@@ -29,8 +30,29 @@ pub(super) fn rows(
         }
     }
     let steady = check_clock(frame, findings);
+    let connected = check_network(frame, replay, findings);
     let sound = rows.iter().all(|row| row.class == Class::Sound);
-    (rows, sound && steady)
+    (rows, sound && steady && connected)
+}
+
+/// Whether no alarm was of all that the prober asks, where nothing shows its network (see `witness`).
+fn check_network(frame: &Frame<'_>, replay: Option<&Replay>, findings: &mut Findings) -> bool {
+    let alarms = replay.into_iter().flat_map(|replay| &replay.alarms);
+    let is_control = |name: &str| {
+        let stream = frame.evidence.stream(name);
+        stream.is_some_and(|stream| stream.role == Role::Control)
+    };
+    let mut alone = alarms
+        .filter(|alarm| alarm.cause == AlarmCause::Prober && !is_control(&alarm.stream))
+        .peekable();
+    let connected = alone.peek().is_none();
+    for alarm in alone {
+        let (stream, when) = (&alarm.stream, seconds(alarm.at_ms, frame.fire));
+        let words =
+            format!("the prober cannot be trusted: {stream} fell {when} after fire, and {ALONE}");
+        findings.add(Outcome::Inconclusive, words);
+    }
+    connected
 }
 
 /// Whether the prober's machine kept its time. A step in the baseline counts as well: what was measured

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Outcome;
 use super::evidence::Evidence;
 use super::findings::{Findings, percent};
-use super::watch::NotReady;
+use super::gate::NotReady;
 use crate::history::{Counts, Role};
 
 /// Share of the blocks of a traffic that may go uncounted, as of the blocks of its streams.

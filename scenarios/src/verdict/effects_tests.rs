@@ -383,7 +383,7 @@ fn capacity_is_tested_only_by_a_load_that_was_carried() {
 }
 
 /// DNS stops answering with the target 20 s after fire; its answers may be kept for 5 s.
-fn users() -> Vec<Record> {
+pub(super) fn users() -> Vec<Record> {
     spoilt(|records| {
         let streams = header_mut(records).streams.iter_mut();
         for half in streams.filter(|stream| stream.name.contains('@')) {

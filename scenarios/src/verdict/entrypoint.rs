@@ -46,6 +46,7 @@ pub(super) fn rows(frame: &Frame<'_>) -> Vec<Row> {
             span,
             now,
             base,
+            first_half: None,
             truncated: false,
         };
         let notes = vec![

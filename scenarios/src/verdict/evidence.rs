@@ -39,6 +39,8 @@ pub(super) struct Evidence<'a> {
     pub roll: Roll,
     /// Vantages without a vote.
     pub left_out: BTreeSet<String>,
+    /// Slow answers as those who ask for them vote, where vantages do (see `jury`).
+    voiced: BTreeMap<&'a str, Series<'a>>,
     /// As the conductor saw it, where it is not the only one who looks.
     own: BTreeMap<&'a str, Series<'a>>,
     /// As each vantage saw it.
@@ -147,6 +149,7 @@ impl<'a> Evidence<'a> {
             volumes: Vec::new(),
             roll: Roll::of(header),
             left_out: BTreeSet::new(),
+            voiced: BTreeMap::new(),
             own: BTreeMap::new(),
             seen: BTreeMap::new(),
             alarms: Vec::new(),

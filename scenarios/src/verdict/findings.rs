@@ -23,6 +23,13 @@ impl Findings {
         }
     }
 
+    /// Whether all that was found so far is that somebody or something was hurt.
+    pub fn are_falls_alone(&self) -> bool {
+        self.list
+            .iter()
+            .all(|(outcome, _)| *outcome == Outcome::Fail)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
@@ -37,6 +44,7 @@ impl Findings {
                 rows,
                 planes: Vec::new(),
                 users: Vec::new(),
+                proves_isolation: false,
             },
             Some((worst, _)) => Verdict {
                 outcome: *worst,
@@ -44,6 +52,7 @@ impl Findings {
                 rows,
                 planes: Vec::new(),
                 users: Vec::new(),
+                proves_isolation: false,
             },
         }
     }

@@ -1,15 +1,13 @@
 //! The windows of one drill, and what keeps a window from being evidence of isolation.
 
-use super::evidence::{Evidence, Span, Tally, expected_per_block, is_attributed};
+use super::evidence::{Evidence, Span, Tally, is_attributed};
 use super::findings::percent;
+use super::first_half::{self, COVERAGE_MIN, FirstHalf};
+use super::gate::CHANCE_BLIND_MAX;
 use super::interval::{self, Difference, floor_n0};
-use super::watch::CHANCE_BLIND_MAX;
 use super::windows::BLOCKS_MIN;
 use super::{Class, Row, Window, quantiles, spread};
 use crate::history::Stream;
-
-/// Share of the scheduled probes that must be valid in every window.
-const COVERAGE_MIN: f64 = 0.95;
 
 /// A watch of more parts than this is not believed (a day of baselines of 45 s).
 const PARTS_MAX: u64 = 2_000;
@@ -36,6 +34,8 @@ pub(super) struct Claim<'a> {
     pub span: Span,
     pub now: Tally,
     pub base: Tally,
+    /// What set the stream's limit, where the baseline did.
+    pub first_half: Option<FirstHalf<'a>>,
     pub truncated: bool,
 }
 
@@ -53,8 +53,19 @@ impl<'a> Frame<'a> {
             span,
             now: self.evidence.tally(stream, span),
             base: self.evidence.baseline(stream),
+            first_half: FirstHalf::of(self.evidence, stream),
             truncated,
         }
+    }
+
+    /// The same window as those who ask for slow answers vote, where several do.
+    pub fn voiced(&self, claim: &Claim<'a>) -> Option<Claim<'a>> {
+        let (now, base) = self.evidence.voiced(claim.stream, claim.span)?;
+        Some(Claim {
+            now,
+            base,
+            ..self.claim(claim.stream, claim.window, claim.span, claim.truncated)
+        })
     }
 
     pub fn alpha(&self) -> f64 {
@@ -159,7 +170,7 @@ impl<'a> Frame<'a> {
         notes
     }
 
-    /// Missing blocks and too few valid probes, in the window and in its baseline.
+    /// Missing blocks and too few valid probes, in the window, in its baseline, and where that set a limit.
     pub fn gaps(&self, claim: &Claim<'_>) -> Vec<String> {
         let mut notes = Vec::new();
         for (tally, what) in [(&claim.now, "window"), (&claim.base, "baseline")] {
@@ -173,7 +184,7 @@ impl<'a> Frame<'a> {
                     tally.missing
                 ));
             }
-            let covered = self.coverage(claim.stream, tally);
+            let covered = first_half::coverage(self.evidence, claim.stream, tally);
             if covered < COVERAGE_MIN {
                 notes.push(format!(
                     "only {} of the {what}'s probes count",
@@ -181,21 +192,9 @@ impl<'a> Frame<'a> {
                 ));
             }
         }
+        let half = claim.first_half.as_ref();
+        notes.extend(half.and_then(|half| half.flaw(self.evidence, claim.stream)));
         notes
-    }
-
-    /// Valid probes of those that should have been sent; the schedule itself may have been lost.
-    fn coverage(&self, stream: &Stream, tally: &Tally) -> f64 {
-        let mut planned = tally.scheduled as f64;
-        if !is_attributed(stream) {
-            let per_block = expected_per_block(stream, self.evidence.block_ms_of(stream));
-            planned = planned.max((per_block * tally.expected as f64).floor());
-        }
-        if planned > 0.0 {
-            tally.valid as f64 / planned
-        } else {
-            0.0
-        }
     }
 
     /// `U` for the proof of isolation. A window with more probes than its baseline (DNS drew more,

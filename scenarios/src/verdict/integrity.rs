@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::Outcome;
 use super::evidence::{Evidence, Span};
 use super::findings::{Findings, seconds};
+use super::first_half::FirstHalf;
 use crate::history::Role;
 
 /// Residue outranks everything; what cannot be verified counts as residue.
@@ -106,6 +107,8 @@ fn check_gaps(evidence: &Evidence<'_>, fire: u64, findings: &mut Findings) {
                 },
             )
             .missing;
+        let half = FirstHalf::of(evidence, stream).map_or(0, |half| half.missing());
+        let missing = missing.saturating_add(half);
         if missing > 0 {
             gaps.push(format!("{}: {missing} blocks are missing", stream.name));
         }

@@ -53,6 +53,7 @@ pub fn judge(records: &[Record]) -> Verdict {
     check_drill(&frame, &mut findings);
     harm::check(&frame, replay.as_ref(), sound, &mut findings);
     let mut rows = target::rows(&frame, sound && replay.is_some(), &mut findings);
+    let is_whole = findings.are_falls_alone();
     let other_rows = others::rows(&frame, replay.as_ref(), sound);
     vantages::report(&evidence, &other_rows, &mut findings);
     others::report(&frame, &other_rows, replay.as_ref(), &mut findings);
@@ -68,12 +69,16 @@ pub fn judge(records: &[Record]) -> Verdict {
         );
     }
     let planes = planes::summary(&evidence, &rows);
-    let users = users::reports(&frame);
+    let users = users::reports(&frame, sound && !others::is_any_doubtful(&rows));
     let on_pass = pass_reasons(&frame, &rows, &planes, &users);
+    let verdict = findings.into_verdict(rows, on_pass);
+    // One cell without proof leaves the drill without one.
+    let speaks = matches!(verdict.outcome, Outcome::Pass | Outcome::Fail);
     Verdict {
         planes,
         users,
-        ..findings.into_verdict(rows, on_pass)
+        proves_isolation: is_whole && speaks,
+        ..verdict
     }
 }
 

@@ -65,7 +65,7 @@ pub enum Finding {
         at_least: f64,
         recovery: Option<Class>,
     },
-    /// Proved to notice less than this fraction.
+    /// Proved to notice less than this fraction, in a drill that may say so (`Verdict::proves_isolation`).
     Isolated { ceiling: f64 },
     /// It fell with the target.
     Degraded {
@@ -146,7 +146,7 @@ fn finding(run: Run<'_>, cell: &str, plane: Plane) -> Finding {
             at_least: seen.bound,
             recovery: seen.recovery,
         },
-        (_, Class::Isolated) => Finding::Isolated {
+        (_, Class::Isolated) if run.verdict.proves_isolation => Finding::Isolated {
             ceiling: seen.bound,
         },
         (_, Class::Degraded) => Finding::Degraded {
@@ -316,6 +316,60 @@ mod tests {
         // Ended early: nobody else is proved isolated.
         let other = finding(&matrix.lines[0], "aws", Plane::Data);
         assert!(matches!(other, Finding::Inconclusive { .. }), "{other:?}");
+    }
+
+    /// What a drill may not say of itself it may not say of a cell.
+    #[test]
+    fn nobody_is_isolated_in_a_drill_that_proves_nothing() {
+        use super::super::drill::{alter, header_mut};
+        use crate::history::Interrupted;
+        let spoilt = |spoil: &dyn Fn(&mut Vec<Record>)| {
+            let mut records = history(&sound);
+            spoil(&mut records);
+            let verdict = judge(&records);
+            let rows = verdict.planes.iter();
+            let mut rows = rows.filter(|seen| seen.cell == "aws");
+            let is_isolated = rows.any(|seen| seen.class == Class::Isolated);
+            assert!(is_isolated || verdict.outcome == Outcome::Aborted);
+            let matrix = of(&[records], &[("ali", Some(0))]);
+            let seen = finding(&matrix.lines[0], "aws", Plane::Data).clone();
+            (matrix.outcome(), seen)
+        };
+        let cases: [(Outcome, &dyn Fn(&mut Vec<Record>)); 4] = [
+            (Outcome::Inconclusive, &|records| {
+                alter(records, "control/loopback", 0..60, |b| b.valid -= 2);
+            }),
+            (Outcome::Inconclusive, &|records| {
+                header_mut(records).plan.format = 9;
+            }),
+            (Outcome::Aborted, &|records| {
+                records.push(Record::Interrupted(Interrupted {
+                    at_ms: 1_000_000,
+                    why: "Ctrl-C".into(),
+                }));
+            }),
+            (Outcome::Ineffective, &|records| {
+                for stream in ["ali/checkout", "ali/orders"] {
+                    alter(records, stream, 0..60, |b| {
+                        (b.bad, b.timeouts) = (0, 0);
+                        b.latency_us = vec![(1, RATE)];
+                    });
+                }
+            }),
+        ];
+        for (outcome, spoil) in cases {
+            let (ended, seen) = spoilt(spoil);
+            assert_eq!(ended, outcome);
+            assert!(matches!(seen, Finding::Inconclusive { .. }), "{seen:?}");
+        }
+        // That another one fell at the end takes nothing from it.
+        let (ended, seen) = spoilt(&|records| {
+            alter(records, "tencent/orders", 0..60, |b| {
+                (b.bad, b.timeouts) = (1, 1)
+            });
+        });
+        assert_eq!(ended, Outcome::Fail);
+        assert!(matches!(seen, Finding::Isolated { .. }), "{seen:?}");
     }
 
     #[test]

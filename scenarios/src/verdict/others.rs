@@ -6,6 +6,7 @@ use super::frame::{Claim, Frame, TRUNCATED};
 use super::interval::holm;
 use super::planes::listed;
 use super::replay::Replay;
+use super::witness::{self, ALONE};
 use super::{Class, Outcome, Row, Window, vantages};
 use crate::cores;
 use crate::history::{Role, Stream};
@@ -23,10 +24,14 @@ pub(super) fn rows(frame: &Frame<'_>, replay: Option<&Replay>, prober_sound: boo
     let whole: Vec<usize> = (0..claims.len())
         .filter(|&i| !claims[i].truncated)
         .collect();
+    let voiced: Vec<Option<Claim<'_>>> = claims.iter().map(|claim| frame.voiced(claim)).collect();
     let mut degraded = vec![false; claims.len()];
     if prober_sound && replay.is_some() {
         let proved = holm(whole.len(), frame.alpha(), |i, level| {
-            claims[whole[i]].lower(level) > frame.margin(&claims[whole[i]])
+            let claim = &claims[whole[i]];
+            let is_worse = |claim: &Claim<'_>| claim.lower(level) > frame.margin(claim);
+            let voiced = voiced[whole[i]].as_ref();
+            is_worse(claim) && voiced.is_none_or(is_worse)
         });
         for (i, held) in whole.iter().zip(proved) {
             degraded[*i] = held;
@@ -106,7 +111,11 @@ fn judge_claim(
         ));
     }
     let opinions = vantages::opinions(frame, claim, level);
-    let class = if alarm.is_some() || degraded {
+    let doubtful = degraded && alarm.is_none() && witness::is_alone(frame, claim);
+    if doubtful {
+        notes.push(ALONE.into());
+    }
+    let class = if alarm.is_some() || (degraded && !doubtful) {
         Class::Degraded
     } else {
         let mut obstacles = frame.obstacles(claim);
@@ -127,6 +136,10 @@ fn judge_claim(
     row.u = opinions.iter().map(|seen| seen.u).fold(row.u, f64::max);
     if class != Class::Degraded {
         row.only_seen_from = vantages::witnesses(&opinions);
+        let is_voiced = !claim.truncated && frame.voiced(claim).is_some();
+        if is_voiced && row.l > frame.margin(claim) {
+            row.only_seen_from.push(vantages::who(None));
+        }
     }
     if class != Class::Degraded && row.l > 0.0 {
         row.notes
@@ -144,6 +157,15 @@ fn is_worse(row: &Row, known: &Row) -> bool {
         _ => 1,
     };
     (rank(row), -row.u) < (rank(known), -known.u)
+}
+
+/// Whether a damage may be the prober's own (see `witness`).
+fn is_doubtful(row: &Row) -> bool {
+    row.notes.iter().any(|note| note == ALONE)
+}
+
+pub(super) fn is_any_doubtful(rows: &[Row]) -> bool {
+    rows.iter().any(is_doubtful)
 }
 
 /// Who fell and when, then what could not be proved.
@@ -190,6 +212,11 @@ pub(super) fn report(
         }
         findings.add(Outcome::Fail, words);
         told.push(who);
+    }
+    if let Some(row) = rows.iter().find(|row| is_doubtful(row)) {
+        let (stream, window) = (&row.stream, row.window.words());
+        let words = format!("the prober cannot be trusted: {stream} fell {window}, and {ALONE}");
+        findings.add(Outcome::Inconclusive, words);
     }
     let mut open = Vec::new();
     let mut last = "";

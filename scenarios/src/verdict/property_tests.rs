@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::drill::{FIRE, RATE, history, sound};
+use super::basis_tests::{self, LONG, QUEUE, REQUESTS, SLOW};
+use super::drill::{FIRE, RATE, USUAL_US, header_mut, history, sound};
 use super::{Class, Outcome, Verdict, Window, judge};
 use crate::history::{Record, Role};
 
@@ -34,6 +35,64 @@ fn isolated(verdict: &Verdict) -> Vec<(String, Window)> {
         .collect()
 }
 
+/// Streams of the drill with limits from its baseline: a threshold, requests, a gauge, slow answers.
+const BASED: [&str; 5] = [
+    "tencent/checkout",
+    "tencent/orders",
+    "aws/checkout",
+    REQUESTS,
+    QUEUE,
+];
+
+/// The same of a drill with streams of every basis, and one that declares no slo.
+fn based(all: &[&Illness]) -> Vec<Record> {
+    let all: Illness = all
+        .iter()
+        .flat_map(|illness| illness.iter().copied())
+        .collect();
+    let mut records = basis_tests::drill(|block| {
+        let long = [REQUESTS, QUEUE].contains(&block.stream.as_str());
+        let lasts = if long { LONG as i64 } else { 1 };
+        let start = (block.start_ms / 1_000) as i64 - basis_tests::FIRE as i64;
+        let of_this = |(which, when, _): &&(usize, i64, u32)| {
+            BASED[*which] == block.stream && (start..start + lasts).contains(when)
+        };
+        let more: u32 = all.iter().filter(of_this).map(|(_, _, bad)| bad).sum();
+        if block.stream == QUEUE {
+            let ill = block.values.iter_mut().take(more as usize);
+            ill.for_each(|value| *value = 1e6);
+        } else {
+            block.bad = (block.bad + more).min(block.valid);
+            block.timeouts = block.bad;
+            if !block.latency_us.is_empty() {
+                block.latency_us = spared(&block.latency_us, block.valid - block.bad);
+            }
+        }
+    });
+    let streams = header_mut(&mut records).streams.iter_mut();
+    for stream in streams.filter(|stream| stream.name == BASED[0]) {
+        stream.slo_ms = None;
+    }
+    records
+}
+
+/// The first `good` of the latencies.
+fn spared(latency_us: &[(u64, u32)], good: u32) -> Vec<(u64, u32)> {
+    let mut left = good;
+    let mut taken = Vec::new();
+    for (us, count) in latency_us {
+        let some = left.min(*count);
+        left -= some;
+        taken.push((*us, some));
+    }
+    taken
+}
+
+fn illness_of_based() -> impl Strategy<Value = Illness> {
+    let bad = prop_oneof![6 => 1..2_u32, 1 => 1..=RATE];
+    prop::collection::vec((0..BASED.len(), 0..100_i64, bad), 0..20)
+}
+
 /// The same history, or verdict, with two cells' names exchanged.
 fn exchanged<T: serde::Serialize + serde::de::DeserializeOwned>(value: &T) -> T {
     let text = serde_json::to_string(value).unwrap();
@@ -52,6 +111,15 @@ fn sorted(mut verdict: Verdict) -> Verdict {
     verdict
 }
 
+/// What denies a pass below is what was done to it.
+#[test]
+fn a_drill_of_every_basis_passes() {
+    let verdict = judge(&based(&[]));
+    assert_eq!(verdict.outcome, Outcome::Pass, "{:?}", verdict.reasons);
+    let slow = isolated(&verdict);
+    assert!(slow.iter().any(|(stream, _)| stream == SLOW));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
@@ -64,6 +132,50 @@ proptest! {
             prop_assert!(before.contains(&row), "{row:?} became isolated");
         }
         prop_assert!(all.outcome != Outcome::Pass || less.outcome == Outcome::Pass);
+    }
+
+    /// The same where the verdict itself says what is bad.
+    #[test]
+    fn more_bad_readings_never_help(first in illness_of_based(), more in illness_of_based()) {
+        let (less, all) = (judge(&based(&[&first])), judge(&based(&[&first, &more])));
+        let before = isolated(&less);
+        for row in isolated(&all) {
+            prop_assert!(before.contains(&row), "{row:?} became isolated");
+        }
+        prop_assert!(all.outcome != Outcome::Pass || less.outcome == Outcome::Pass);
+    }
+
+    /// Nor may a limit come from what is not there.
+    #[test]
+    fn dropping_readings_never_yields_a_pass(
+        illness in illness_of_based(),
+        outlier in any::<bool>(),
+        holes in prop::collection::vec(any::<prop::sample::Index>(), 1..40),
+        early in any::<bool>(),
+    ) {
+        let mut records = based(&[&illness]);
+        for record in &mut records {
+            if let Record::Block(block) = record
+                && block.stream == QUEUE && outlier
+                && block.start_ms == basis_tests::BEGIN * 1_000
+            {
+                block.values[0] = 1e9;
+            }
+        }
+        let half_ms = (basis_tests::BEGIN + basis_tests::FIRE) / 2 * 1_000;
+        for hole in holes {
+            let blocks: Vec<usize> = (0..records.len())
+                .filter(|at| match &records[*at] {
+                    Record::Block(b) if early => {
+                        b.start_ms < half_ms && [QUEUE, BASED[0], BASED[2]].contains(&b.stream.as_str())
+                    }
+                    Record::Block(_) => true,
+                    _ => false,
+                })
+                .collect();
+            records.remove(blocks[hole.index(blocks.len())]);
+        }
+        prop_assert_ne!(judge(&records).outcome, Outcome::Pass);
     }
 
     /// Which cell has which name decides nothing.
@@ -136,6 +248,7 @@ proptest! {
                 && (from..from + 20).contains(&((block.start_ms / 1_000) as i64 - FIRE as i64))
             {
                 block.valid -= gone;
+                block.latency_us = vec![(USUAL_US, block.valid)];
             }
         }
         let outcome = judge(&records).outcome;

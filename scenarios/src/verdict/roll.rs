@@ -130,7 +130,7 @@ impl Roll {
 }
 
 /// By the share of bad probes, then by what else is counted, so that names decide nothing.
-fn by_bad_share(a: &Block, b: &Block) -> Ordering {
+pub(super) fn by_bad_share(a: &Block, b: &Block) -> Ordering {
     let (a_bad, a_valid) = (u64::from(a.bad), u64::from(a.valid));
     let (b_bad, b_valid) = (u64::from(b.bad), u64::from(b.valid));
     (a_bad * b_valid)

@@ -15,13 +15,13 @@ use crate::effects::{ClientKind, UserCount};
 use crate::history::{Block, Stream};
 
 /// One report for each entrypoint whose users were counted by kind.
-pub(super) fn reports(frame: &Frame<'_>) -> Vec<UserReport> {
+pub(super) fn reports(frame: &Frame<'_>, prober_is_sound: bool) -> Vec<UserReport> {
     let streams = frame.evidence.header.streams.iter();
     let dns =
         |stream: &&Stream| stream.cell.is_none() && stream.name == format!("{}/dns", stream.probe);
     streams
         .filter(dns)
-        .filter_map(|dns| Region { frame, dns }.report())
+        .filter_map(|dns| Region { frame, dns }.report(prober_is_sound))
         .collect()
 }
 
@@ -46,12 +46,23 @@ impl<'a> Region<'a> {
         blocks.into_iter().flatten().map(|(_, block)| &**block)
     }
 
-    fn report(&self) -> Option<UserReport> {
+    fn report(&self, prober_is_sound: bool) -> Option<UserReport> {
         let whole = Span {
             from: 0,
             to: u64::MAX,
         };
         self.blocks(whole).find(|block| block.users.is_some())?;
+        if !prober_is_sound {
+            let name = &self.dns.probe;
+            let words = format!(
+                "{name}: what its users met is not known, for the prober cannot be trusted"
+            );
+            return Some(UserReport {
+                entrypoint: name.clone(),
+                rows: Vec::new(),
+                words: vec![words],
+            });
+        }
         let stop = self.stop();
         let end = self.fault_end();
         let from = self.frame.fire;
@@ -75,6 +86,21 @@ impl<'a> Region<'a> {
             ),
         ];
         let mut words = vec![self.shares()];
+        let unreachable_ms = self.unreachable_ms();
+        if unreachable_ms > 0 {
+            // When it stopped, and what users would have met, nobody knows.
+            words.push(format!(
+                "{}: DNS itself could not be asked for {} after fire, so neither when it stopped answering \
+                 with the target nor the worst case of its users is known",
+                self.dns.probe,
+                seconds(unreachable_ms, 0)
+            ));
+            return Some(UserReport {
+                entrypoint: self.dns.probe.clone(),
+                rows: Vec::new(),
+                words,
+            });
+        }
         words.push(match stop.at {
             None => format!("{}: DNS never stopped answering with the target", self.dns.probe),
             Some(at) => format!(
@@ -95,6 +121,23 @@ impl<'a> Region<'a> {
                 .collect(),
             words,
         })
+    }
+
+    /// For how long, from fire to the end of the watch, no answer came to anyone who asked DNS.
+    fn unreachable_ms(&self) -> u64 {
+        let evidence = self.frame.evidence;
+        let block_ms = evidence.block_ms();
+        let span = Span {
+            from: self.frame.fire,
+            to: self.frame.end,
+        };
+        let missing = evidence.tally(self.dns, span).missing;
+        let is_silent = |block: &&Block| {
+            let asked = block.scheduled > 0;
+            asked && block.answers.values().all(|count| *count == 0)
+        };
+        let silent = self.blocks(span).filter(is_silent).count() as u64;
+        silent.saturating_add(missing).saturating_mul(block_ms)
     }
 
     fn fault_end(&self) -> u64 {

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::evidence::{Evidence, Span};
 use super::findings::{Findings, percent, seconds};
+use super::first_half::FirstHalf;
 use super::frame::{Claim, Frame};
 use super::roll::{Member, Observer};
 use super::{Class, Outcome, Row, Window};
@@ -81,6 +82,7 @@ fn claim_of<'a>(
         span,
         now: evidence.tally_seen(observer, stream, span),
         base: evidence.baseline_seen(observer, stream),
+        first_half: FirstHalf::seen(evidence, observer, stream),
         truncated: false,
     }
 }
@@ -232,19 +234,29 @@ pub(super) fn report(evidence: &Evidence<'_>, rows: &[Row], findings: &mut Findi
 }
 
 /// What a pass says of those who looked.
-pub(super) fn on_pass(evidence: &Evidence<'_>) -> Option<String> {
-    let members = &evidence.roll.members;
-    let worst = members.iter().map(|member| member.skew_us).max()?;
-    let mut names = vec![who(None)];
-    names.extend(members.iter().map(|member| member.name.clone()));
-    let last = names.pop()?;
-    Some(format!(
-        "seen alike from {} and {last}; clocks known to {:.1} ms",
-        names.join(", "),
-        worst as f64 / 1000.0
-    ))
+pub(super) fn on_pass(evidence: &Evidence<'_>) -> Vec<String> {
+    let (looked, idle): (Vec<&Member>, Vec<&Member>) = {
+        let members = evidence.roll.members.iter();
+        members.partition(|member| !member.streams.is_empty())
+    };
+    let mut words = Vec::new();
+    if let Some(worst) = looked.iter().map(|member| member.skew_us).max() {
+        let mut names = vec![who(None)];
+        names.extend(looked.iter().map(|member| member.name.clone()));
+        let last = names.pop().unwrap_or_default();
+        words.push(format!(
+            "seen alike from {} and {last}; clocks known to {:.1} ms",
+            names.join(", "),
+            worst as f64 / 1000.0
+        ));
+    }
+    words.extend(idle.iter().map(|member| {
+        let name = &member.name;
+        format!("vantage {name} asked nothing of any cell, and counts for nothing")
+    }));
+    words
 }
 
-fn who(by: Observer<'_>) -> String {
+pub(super) fn who(by: Observer<'_>) -> String {
     by.unwrap_or("the conductor").to_owned()
 }

@@ -15,13 +15,13 @@ const STREAMS: [&str; 4] = [
     "aws/checkout",
     "control/loopback",
 ];
-const TENCENT: &str = "tencent/n1";
-const AWS: &str = "aws/n1";
+pub(super) const TENCENT: &str = "tencent/n1";
+pub(super) const AWS: &str = "aws/n1";
 /// A drill with vantages has a baseline that is two blocks longer.
 const BEFORE: u64 = 2;
 
 /// Bad probes as someone (`None`: the conductor) sees a stream, by seconds after fire.
-type Seen<'a> = dyn Fn(Option<&str>, &str, i64) -> u32 + 'a;
+pub(super) type Seen<'a> = dyn Fn(Option<&str>, &str, i64) -> u32 + 'a;
 
 fn vantage(name: &str) -> Vantage {
     let (cell, _) = name.split_once('/').unwrap();
@@ -33,7 +33,7 @@ fn vantage(name: &str) -> Vantage {
     }
 }
 
-fn history_seen_by(vantages: &[&str], bad: &Seen<'_>) -> Vec<Record> {
+pub(super) fn history_seen_by(vantages: &[&str], bad: &Seen<'_>) -> Vec<Record> {
     let mut header = header();
     header.vantages = vantages.iter().map(|name| vantage(name)).collect();
     let own: Vec<String> = header.streams.iter().map(|s| s.name.clone()).collect();
@@ -460,4 +460,26 @@ proptest! {
         }
         prop_assert_eq!(online.is_empty(), judged.is_empty());
     }
+}
+
+/// One that asked only whether it is well itself has seen nothing of any cell.
+#[test]
+fn a_vantage_that_asked_no_cell_counts_for_nothing() {
+    let mut records = history(&|_, stream, second| sound(stream, second));
+    header_mut(&mut records).vantages[1].streams = vec!["control/loopback".into()];
+    records.retain(|record| {
+        !is_of(record, AWS) || matches!(record, Record::Block(b) if b.stream == "control/loopback")
+    });
+    let idle = ["vantage aws/n1 asked nothing of any cell"];
+    let verdict = expect(&records, Outcome::Pass, &idle);
+    let words = "seen alike from the conductor and tencent/n1; clocks";
+    assert!(
+        verdict.reasons.iter().any(|r| r.starts_with(words)),
+        "{:?}",
+        verdict.reasons
+    );
+    header_mut(&mut records).vantages.remove(0);
+    records.retain(|record| !is_of(record, TENCENT));
+    let verdict = expect(&records, Outcome::Pass, &idle);
+    assert!(!verdict.reasons.iter().any(|r| r.contains("seen alike")));
 }

@@ -1,4 +1,4 @@
-//! The online abort: the baseline gate before fire, then one look at every block after it.
+//! The online abort: the baseline gate before fire (`gate`), then one look at every block after it.
 //!
 //! Make a `Watch` twice: before fire, where a refusal means that nothing is fired, and again when
 //! the last baseline block is closed, after the `Fire` mark is in the history; that one is exactly
@@ -8,75 +8,23 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::bet::{Bet, has_own_limit, p0_max};
+use super::bet::{Bet, p0_max};
 use super::coverage;
 use super::derive::{Counted, Limit};
 use super::doubt::Doubt;
 use super::evidence::{
-    Evidence, Tally, block_is_half_bad, expected_per_block, is_attributed, is_blind,
+    Evidence, Span, block_is_half_bad, expected_per_block, is_attributed, is_blind,
 };
+pub use super::gate::NotReady;
+use super::gate::{bad_baseline, bet_on, gate, has_target, vantage_gates};
 use super::harm::Meter;
+use super::jury::Jury;
 use super::roll::{Observer, Roll};
-use super::spread;
+use super::witness::{self, Witnesses};
 use crate::history::{Alarm, AlarmCause, Block, Counts, Record, Role, Stream};
 
-/// A cell whose baseline may be worse than this is ill already.
-const BASELINE_MAX: f64 = 0.05;
 /// Blind blocks in a row that stop the fault.
 const BLIND_RUN: u64 = 3;
-/// Share of a stream's baseline blocks that may be blind where DNS draws, or where a scrape may fail.
-pub(super) const CHANCE_BLIND_MAX: f64 = 0.05;
-
-/// Why a drill must not be fired, or its history cannot be watched.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum NotReady {
-    #[error("{0}")]
-    Unreadable(String),
-    #[error("no stream must stay unharmed: there is nothing to prove; add a cell that survives")]
-    NoOthers,
-    #[error("no control stream: the prober cannot be judged; add references to the fleet")]
-    NoControl,
-    #[error("no probe {probe} of target cell {cell}: its degradation cannot be proved")]
-    NoTarget { cell: String, probe: String },
-    #[error("{stream}: less than one probe per block; raise its rate")]
-    TooSparse { stream: String },
-    #[error("{stream}: no baseline; the watch before fire gave no blocks that count")]
-    NoBaseline { stream: String },
-    #[error("{stream}: {blind} of {blocks} baseline blocks are blind; is the prober overloaded?")]
-    Blind {
-        stream: String,
-        blind: u64,
-        blocks: u64,
-    },
-    #[error(
-        "{stream}: {bad} of {total} baseline probes bad (may be {:.1} %, {:.0} % allowed); heal it first",
-        upper * 100.0, limit * 100.0
-    )]
-    BadBaseline {
-        stream: String,
-        bad: u64,
-        total: u64,
-        upper: f64,
-        limit: f64,
-    },
-    #[error(
-        "coverage: streams and probes stand for {:.1} % of the {requests} requests of {traffic} in \
-         {cell}, declared are {:.1} %; judge the other strata as well", covered * 100.0, wanted * 100.0
-    )]
-    Coverage {
-        cell: String,
-        traffic: String,
-        covered: f64,
-        wanted: f64,
-        requests: u64,
-    },
-    #[error("the prober itself: {0}")]
-    BadControl(Box<NotReady>),
-    #[error(
-        "as vantage {vantage} sees it: {why}; mend that, or take it out of the fleet's vantages"
-    )]
-    Vantage { vantage: String, why: Box<NotReady> },
-}
 
 /// State of the online abort of one drill.
 #[derive(Clone, Debug)]
@@ -93,16 +41,20 @@ pub struct Watch {
     /// Once the prober is not to be trusted, nothing that it says about a cell counts.
     prober_unsound: bool,
     doubt: Doubt,
+    /// Absent where references tell the prober's network from the cells.
+    witnesses: Option<Witnesses>,
     harm: Option<Meter>,
 }
 
 #[derive(Clone, Debug)]
-struct Watched {
+pub(super) struct Watched {
     stream: Stream,
     bet: Bet,
     /// Length of its blocks.
     block_ms: u64,
     limit: Option<Limit>,
+    /// Who votes on slow answers, where several ask for them.
+    jury: Option<Jury>,
     /// DNS stream of an attributed stream, which carries the evidence while it is itself bad.
     dns: Option<String>,
     blind_limit: u64,
@@ -144,6 +96,8 @@ impl Watch {
         }
         for stream in evidence.with_role(Role::Other) {
             let base = gate(evidence, stream)?;
+            let voiced = evidence.voiced(stream, Span { from: 0, to: 0 });
+            let base = voiced.map_or(base, |(_, base)| base);
             let bet = bet_on(evidence, stream, &base, others);
             let most = p0_max(stream);
             if bet.p0() > most {
@@ -161,6 +115,7 @@ impl Watch {
             left_out: BTreeSet::new(),
             prober_unsound: false,
             doubt: Doubt::default(),
+            witnesses: Witnesses::new(evidence),
             harm: Meter::new(evidence),
         })
     }
@@ -211,7 +166,13 @@ impl Watch {
                     let voice = self.roll.voice(&watched.stream, block_ms, &voters, &short);
                     voice.map(Counted::Recorded)
                 }
-                true => watched.counted(|name| seen(None, name, watched.block_ms)),
+                true => match &watched.jury {
+                    Some(jury) => {
+                        let voice = jury.voice(&watched.stream, block_ms, &voters, &short);
+                        voice.map(|block| Counted::Derived(Box::new(block)))
+                    }
+                    None => watched.counted(|name| seen(None, name, watched.block_ms)),
+                },
                 false => None,
             };
             let control = watched.stream.role == Role::Control;
@@ -229,6 +190,9 @@ impl Watch {
         // What vantages meet as well is not counted twice.
         let own = by_stream.iter().filter(|((by, _), _)| by.is_none());
         let own = own.flat_map(|(_, blocks)| blocks).copied();
+        if let Some(witnesses) = &mut self.witnesses {
+            witnesses.saw(own.clone());
+        }
         self.said(prober, cells, (start_ms, at_ms), own)
     }
 
@@ -244,7 +208,8 @@ impl Watch {
             self.prober_unsound = true;
             return prober;
         }
-        let mut cells = self.doubt.pass(cells, self.block_ms, at_ms);
+        let cells = self.doubt.pass(cells, self.block_ms, at_ms);
+        let mut cells = witness::believed(self.witnesses.as_ref(), cells);
         if cells.iter().any(|alarm| alarm.cause == AlarmCause::Prober) {
             self.prober_unsound = true;
             return cells;
@@ -282,7 +247,7 @@ impl Watch {
 }
 
 impl Watched {
-    fn new(evidence: &Evidence<'_>, stream: &Stream, bet: Bet) -> Watched {
+    pub fn new(evidence: &Evidence<'_>, stream: &Stream, bet: Bet) -> Watched {
         let block_ms = evidence.block_ms_of(stream);
         let attributed = is_attributed(stream);
         let expected = expected_per_block(stream, block_ms);
@@ -297,6 +262,7 @@ impl Watched {
             bet,
             block_ms,
             limit: evidence.limits.get(stream.name.as_str()).copied(),
+            jury: Jury::of(evidence, stream),
             dns: attributed.then(|| format!("{}/dns", stream.probe)),
             blind_limit: BLIND_RUN.max(by_chance),
             blind_run: 0,
@@ -351,118 +317,5 @@ impl Watched {
             return Some(alarm(AlarmCause::Blind));
         }
         None
-    }
-}
-
-/// Every probe that the hypothesis names exists in every target cell.
-fn has_target(evidence: &Evidence<'_>) -> Result<(), NotReady> {
-    for cell in &evidence.header.plan.target.cells {
-        for probe in &evidence.header.judgement.degraded {
-            let there = evidence
-                .with_role(Role::Target)
-                .any(|s| s.cell.as_ref() == Some(cell) && s.probe == *probe);
-            if !there {
-                return Err(NotReady::NoTarget {
-                    cell: cell.clone(),
-                    probe: probe.clone(),
-                });
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The gambler of a stream that must not notice, with the stream's own margin and blocks.
-fn bet_on(evidence: &Evidence<'_>, stream: &Stream, base: &Tally, others: usize) -> Bet {
-    let judgement = &evidence.header.judgement;
-    let watched_ms = u64::from(judgement.planned_blocks).saturating_mul(judgement.block_ms);
-    let planned = watched_ms.div_ceil(evidence.block_ms_of(stream).max(1));
-    let planned = u32::try_from(planned).unwrap_or(u32::MAX);
-    let level = Bet::baseline_level(others, judgement.alpha);
-    let mut upper = base.sample().upper(level);
-    if stream.is_clumped() {
-        upper = upper.max(spread::upper(&base.pairs, level));
-    }
-    let margin = evidence.margin_of(stream);
-    Bet::above(upper, others, judgement.alpha, margin, planned)
-}
-
-/// Every vantage sees what it asks as well before the fault, so does the conductor, and the vantages' own
-/// controls can be watched.
-fn vantage_gates(evidence: &Evidence<'_>) -> Result<Vec<(String, Watched)>, NotReady> {
-    let judgement = &evidence.header.judgement;
-    let (alpha, margin) = (judgement.alpha, judgement.margin);
-    let covered = evidence.with_role(Role::Other);
-    for stream in covered.filter(|stream| evidence.roll.covers(&stream.name)) {
-        fit(evidence, stream, evidence.baseline_seen(None, stream))?;
-    }
-    let mut controls = Vec::new();
-    for member in &evidence.roll.members {
-        let refuse = |why: NotReady| NotReady::Vantage {
-            vantage: member.name.clone(),
-            why: Box::new(why),
-        };
-        if member.controls.is_empty() {
-            return Err(refuse(NotReady::NoControl));
-        }
-        let gate = |stream: &Stream| {
-            let base = evidence.baseline_seen(Some(&member.name), stream);
-            fit(evidence, stream, base).map_err(refuse)
-        };
-        for control in &member.controls {
-            let base = gate(control)?;
-            let bet = Bet::on_control(base.sample(), alpha, margin, judgement.planned_blocks);
-            let watched = Watched::new(evidence, control, bet);
-            controls.push((member.name.clone(), watched));
-        }
-        for stream in &member.streams {
-            gate(stream)?;
-        }
-    }
-    Ok(controls)
-}
-
-/// The baseline of one stream, if it is fit to compare with.
-fn gate(evidence: &Evidence<'_>, stream: &Stream) -> Result<Tally, NotReady> {
-    fit(evidence, stream, evidence.baseline(stream))
-}
-
-fn fit(evidence: &Evidence<'_>, stream: &Stream, base: Tally) -> Result<Tally, NotReady> {
-    let name = || stream.name.clone();
-    let attributed = is_attributed(stream);
-    let expected = expected_per_block(stream, evidence.block_ms_of(stream));
-    if expected < 1.0 && !(attributed && expected > 0.0) {
-        return Err(NotReady::TooSparse { stream: name() });
-    }
-    if base.valid == 0 {
-        return Err(NotReady::NoBaseline { stream: name() });
-    }
-    let blind = base.blind.saturating_add(base.missing);
-    let allowed = if attributed || stream.is_clumped() {
-        CHANCE_BLIND_MAX * base.expected as f64
-    } else {
-        0.0
-    };
-    if blind as f64 > allowed || base.missing > 0 {
-        return Err(NotReady::Blind {
-            stream: name(),
-            blind,
-            blocks: base.expected,
-        });
-    }
-    let upper = base.sample().upper(evidence.header.judgement.alpha);
-    if upper > BASELINE_MAX && !has_own_limit(stream) {
-        return Err(bad_baseline(stream, &base, upper, BASELINE_MAX));
-    }
-    Ok(base)
-}
-
-fn bad_baseline(stream: &Stream, base: &Tally, upper: f64, limit: f64) -> NotReady {
-    NotReady::BadBaseline {
-        stream: stream.name.clone(),
-        bad: base.bad,
-        total: base.valid,
-        upper,
-        limit,
     }
 }

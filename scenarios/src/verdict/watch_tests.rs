@@ -1,8 +1,10 @@
 //! The online abort on whole seconds: gate, order of judging, blindness.
 
-use super::drill::{self, FIRE, RATE, alter, block, expect, header_mut, history, sound};
+use super::drill::{
+    self, FIRE, RATE, alter, block, expect, header, header_mut, history, history_of, sound, stream,
+};
 use super::{NotReady, Outcome, Watch};
-use crate::history::{Alarm, AlarmCause, Block, Phase, Record};
+use crate::history::{Alarm, AlarmCause, Block, Phase, Record, Role};
 
 /// Records up to and with the Fire mark.
 fn until_fire(records: &[Record]) -> &[Record] {
@@ -65,7 +67,11 @@ fn all_streams_of_one_second_are_told() {
         told(&run(&records)),
         [("control/loopback".into(), 34, AlarmCause::Prober)]
     );
-    let records = history(&|stream, second| {
+    let mut header = header();
+    header
+        .streams
+        .push(stream("control/reference-1", Role::Control));
+    let records = history_of(header, &|stream, second| {
         if !stream.starts_with("control") && second >= 30 {
             RATE
         } else {
@@ -212,7 +218,7 @@ fn the_gate_refuses_with_words() {
     let none = refuse(&|r| r.retain(|r| !matches!(r, Record::Block(b) if b.stream == "shop/dns")));
     assert!(matches!(none, NotReady::NoBaseline { .. }));
     let no_threshold = refuse(&|r| header_mut(r).streams[2].slo_ms = None);
-    assert!(matches!(no_threshold, NotReady::NoBaseline { .. }));
+    assert!(matches!(no_threshold, NotReady::NoLimit { .. }));
     let lone = refuse(&|r| {
         header_mut(r)
             .streams

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::derive::Counted;
+use super::super::jury::Jury;
 use super::super::roll::{self, Observer};
 use super::{Evidence, Series, Span, Tally};
 use crate::history::Stream;
@@ -47,7 +48,12 @@ impl<'a> Evidence<'a> {
                 self.own.insert(name, own);
             }
         }
+        let header = self.header;
+        let juries = header.streams.iter();
+        let juries = juries.filter_map(|stream| Some((stream, Jury::of(self, stream)?)));
+        let juries: Vec<(&'a Stream, Jury)> = juries.collect();
         let mut judged: BTreeMap<&'a str, Series<'a>> = BTreeMap::new();
+        let mut voiced: BTreeMap<&'a str, Series<'a>> = BTreeMap::new();
         let starts = self.seen.values().flat_map(BTreeMap::values);
         let starts = starts.chain(self.own.values());
         let starts: BTreeSet<u64> = starts.flat_map(|series| series.keys().copied()).collect();
@@ -64,7 +70,17 @@ impl<'a> Evidence<'a> {
                     series.insert(start, Counted::Recorded(block));
                 }
             }
+            for (stream, jury) in &juries {
+                if let Some(block) = jury.voice(stream, block_ms, &voters, &find) {
+                    let series = voiced.entry(stream.name.as_str()).or_default();
+                    series.insert(start, Counted::Derived(Box::new(block)));
+                }
+            }
         }
+        for (stream, _) in juries {
+            voiced.entry(stream.name.as_str()).or_default();
+        }
+        self.voiced = voiced;
         for stream in covered {
             let name = stream.name.as_str();
             let judged = judged.remove(name).unwrap_or_default();
@@ -95,6 +111,14 @@ impl<'a> Evidence<'a> {
     pub fn baseline_seen(&self, by: Observer<'_>, stream: &Stream) -> Tally {
         let early_ms = by.map_or(0, |_| self.block_ms());
         self.baseline_of(self.series(by, &stream.name), stream, early_ms)
+    }
+
+    /// Slow answers in a span and in their baseline as those who ask for them vote; `None` where only the
+    /// conductor asks.
+    pub fn voiced(&self, stream: &Stream, span: Span) -> Option<(Tally, Tally)> {
+        let series = self.voiced.get(stream.name.as_str())?;
+        let now = self.tally_of(Some(series), stream, span);
+        Some((now, self.baseline_of(Some(series), stream, 0)))
     }
 
     /// Blocks of the shortest baseline of a stream among those who look.
