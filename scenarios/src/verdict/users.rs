@@ -52,16 +52,8 @@ impl<'a> Region<'a> {
             to: u64::MAX,
         };
         self.blocks(whole).find(|block| block.users.is_some())?;
-        if !prober_is_sound {
-            let name = &self.dns.probe;
-            let words = format!(
-                "{name}: what its users met is not known, for the prober cannot be trusted"
-            );
-            return Some(UserReport {
-                entrypoint: name.clone(),
-                rows: Vec::new(),
-                words: vec![words],
-            });
+        if let Some(unknown) = self.unknown(prober_is_sound) {
+            return Some(unknown);
         }
         let stop = self.stop();
         let end = self.fault_end();
@@ -86,21 +78,6 @@ impl<'a> Region<'a> {
             ),
         ];
         let mut words = vec![self.shares()];
-        let unreachable_ms = self.unreachable_ms();
-        if unreachable_ms > 0 {
-            // When it stopped, and what users would have met, nobody knows.
-            words.push(format!(
-                "{}: DNS itself could not be asked for {} after fire, so neither when it stopped answering \
-                 with the target nor the worst case of its users is known",
-                self.dns.probe,
-                seconds(unreachable_ms, 0)
-            ));
-            return Some(UserReport {
-                entrypoint: self.dns.probe.clone(),
-                rows: Vec::new(),
-                words,
-            });
-        }
         words.push(match stop.at {
             None => format!("{}: DNS never stopped answering with the target", self.dns.probe),
             Some(at) => format!(
@@ -121,6 +98,30 @@ impl<'a> Region<'a> {
                 .collect(),
             words,
         })
+    }
+
+    /// What is said where nobody knows: the prober cannot be trusted, or DNS itself was not to be asked.
+    fn unknown(&self, prober_is_sound: bool) -> Option<UserReport> {
+        let name = &self.dns.probe;
+        let report = |words: Vec<String>| UserReport {
+            entrypoint: name.clone(),
+            rows: Vec::new(),
+            words,
+        };
+        if !prober_is_sound {
+            let words = format!(
+                "{name}: what its users met is not known, for the prober cannot be trusted"
+            );
+            return Some(report(vec![words]));
+        }
+        let unreachable_ms = self.unreachable_ms();
+        // When it stopped, and what users would have met, nobody knows.
+        let words = format!(
+            "{name}: DNS itself could not be asked for {} after fire, so neither when it stopped answering \
+             with the target nor the worst case of its users is known",
+            seconds(unreachable_ms, 0)
+        );
+        (unreachable_ms > 0).then(|| report(vec![self.shares(), words]))
     }
 
     /// For how long, from fire to the end of the watch, no answer came to anyone who asked DNS.

@@ -19,7 +19,7 @@ pub use super::gate::NotReady;
 use super::gate::{bad_baseline, bet_on, gate, has_target, vantage_gates};
 use super::harm::Meter;
 use super::jury::Jury;
-use super::roll::{Observer, Roll};
+use super::roll::{Member, Observer, Roll};
 use super::witness::{self, Witnesses};
 use crate::history::{Alarm, AlarmCause, Block, Counts, Record, Role, Stream};
 
@@ -166,13 +166,7 @@ impl Watch {
                     let voice = self.roll.voice(&watched.stream, block_ms, &voters, &short);
                     voice.map(Counted::Recorded)
                 }
-                true => match &watched.jury {
-                    Some(jury) => {
-                        let voice = jury.voice(&watched.stream, block_ms, &voters, &short);
-                        voice.map(|block| Counted::Derived(Box::new(block)))
-                    }
-                    None => watched.counted(|name| seen(None, name, watched.block_ms)),
-                },
+                true => watched.counted(block_ms, &voters, &seen),
                 false => None,
             };
             let control = watched.stream.role == Role::Control;
@@ -272,8 +266,18 @@ impl Watched {
     }
 
     /// The stream's block, counted as its basis says.
-    fn counted<'b>(&self, find: impl Fn(&str) -> Option<&'b Block>) -> Option<Counted<'b>> {
-        let block = find(self.stream.counted_from())?;
+    fn counted<'b>(
+        &self,
+        block_ms: u64,
+        voters: &[&Member],
+        find: &impl Fn(Observer<'_>, &str, u64) -> Option<&'b Block>,
+    ) -> Option<Counted<'b>> {
+        if let Some(jury) = &self.jury {
+            let short = |by: Observer<'_>, name: &str| find(by, name, block_ms);
+            let voice = jury.voice(&self.stream, block_ms, voters, &short);
+            return voice.map(|block| Counted::Derived(Box::new(block)));
+        }
+        let block = find(None, self.stream.counted_from(), self.block_ms)?;
         match (&self.stream.basis.counts, self.limit) {
             (Counts::Probes | Counts::Requests, _) => Some(Counted::Recorded(block)),
             (_, Some(limit)) => Some(Counted::Derived(Box::new(limit.count(&self.stream, block)))),
