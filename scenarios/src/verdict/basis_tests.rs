@@ -65,21 +65,7 @@ pub(super) fn drill(spoil: impl Fn(&mut Block)) -> Vec<Record> {
         if second + LONG > END {
             break;
         }
-        records.push(Record::Block(Block {
-            scheduled: 100,
-            valid: 100,
-            latency_us: Vec::new(),
-            ..block(REQUESTS, second, 0)
-        }));
-        records.push(Record::Block(Block {
-            scheduled: 10,
-            valid: 10,
-            latency_us: Vec::new(),
-            values: (0..10_u64)
-                .map(|at| ((second * 7 + at * 3) % 5) as f64)
-                .collect(),
-            ..block(QUEUE, second, 0)
-        }));
+        records.extend([requests(second), readings(second)].map(Record::Block));
         let volume = |cell: &str| Volume {
             traffic: "requests".into(),
             cell: cell.into(),
@@ -99,6 +85,27 @@ pub(super) fn drill(spoil: impl Fn(&mut Block)) -> Vec<Record> {
         }
     }
     records
+}
+
+fn requests(second: u64) -> Block {
+    Block {
+        scheduled: 100,
+        valid: 100,
+        latency_us: Vec::new(),
+        ..block(REQUESTS, second, 0)
+    }
+}
+
+fn readings(second: u64) -> Block {
+    Block {
+        scheduled: 10,
+        valid: 10,
+        latency_us: Vec::new(),
+        values: (0..10_u64)
+            .map(|at| ((second * 7 + at * 3) % 5) as f64)
+            .collect(),
+        ..block(QUEUE, second, 0)
+    }
 }
 
 /// `LATER` than it was.

@@ -54,6 +54,18 @@ fn gaps_and_damage_deny_a_pass() {
 }
 
 #[test]
+fn why_an_interrupted_drill_has_no_end_is_told_once() {
+    let mut records = without(|r| !matches!(r, Record::Phase(m) if m.phase == Phase::End));
+    records.push(Record::Interrupted(Interrupted {
+        at_ms: (FIRE + 8) * 1000,
+        why: "Ctrl-C".into(),
+    }));
+    let verdict = expect(&records, Outcome::Aborted, &["8 s after fire: Ctrl-C"]);
+    let twice = verdict.reasons.iter().any(|r| r.contains("breaks off"));
+    assert!(!twice, "{:?}", verdict.reasons);
+}
+
+#[test]
 fn a_drill_that_did_not_go_its_whole_way() {
     let phase = |p: Phase| move |r: &Record| !matches!(r, Record::Phase(m) if m.phase == p);
     expect(
@@ -90,11 +102,6 @@ fn a_drill_that_did_not_go_its_whole_way() {
         class(&verdict, "aws/checkout", Window::Fault),
         Class::Inconclusive
     );
-    let mut endless = interrupted;
-    endless.retain(phase(Phase::End));
-    let verdict = expect(&endless, Outcome::Aborted, &["8 s after fire: Ctrl-C"]);
-    let twice = verdict.reasons.iter().any(|r| r.contains("breaks off"));
-    assert!(!twice, "why it has no end is told: {:?}", verdict.reasons);
     let cut = spoilt(|r| {
         r.retain(|r| !matches!(r, Record::Block(b) if b.start_ms >= (FIRE + 30) * 1000));
         r.retain(phase(Phase::End));

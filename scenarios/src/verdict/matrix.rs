@@ -335,7 +335,8 @@ mod tests {
             let seen = finding(&matrix.lines[0], "aws", Plane::Data).clone();
             (matrix.outcome(), seen)
         };
-        let cases: [(Outcome, &dyn Fn(&mut Vec<Record>)); 4] = [
+        type Spoil<'a> = &'a dyn Fn(&mut Vec<Record>);
+        let cases: [(Outcome, Spoil<'_>); 4] = [
             (Outcome::Inconclusive, &|records| {
                 alter(records, "control/loopback", 0..60, |b| b.valid -= 2);
             }),
