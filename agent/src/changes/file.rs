@@ -63,7 +63,7 @@ pub struct Undo {
     pub boot_id: String,
     /// On a file system that ends with the machine.
     pub in_memory: bool,
-    pub original: Original,
+    pub original: Box<Original>,
     pub act: Act,
 }
 
@@ -213,7 +213,7 @@ fn captured(change: &FileChange, disks: &mut Disks, place: &Place) -> Result<Und
         sidecar: format!(".{}", place.name()),
         boot_id: boot_id().map_err(failed)?,
         in_memory: folder.in_memory().map_err(failed)?,
-        original: original(&entry, &change.act).map_err(failed)?,
+        original: Box::new(original(&entry, &change.act).map_err(failed)?),
         act: act(&change.act),
     };
     if let Some(taken) = taken(&folder, &undo).map_err(failed)? {
@@ -290,7 +290,7 @@ fn applied(change: &FileChange, undo: &Undo, permit: &Permit) -> Result<(), Erro
 
 fn undone(undo: &Undo, permit: &Permit) -> Result<Vec<String>, Error> {
     let place = match find::folder(undo)? {
-        find::Found::Here(place) => place,
+        find::Found::Here(place) => *place,
         find::Found::Gone(drifted) => return Ok(vec![drifted]),
     };
     let looked = Looked::new(&place.undo, place.folder);

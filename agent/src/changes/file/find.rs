@@ -29,7 +29,7 @@ pub(super) struct Place<'a> {
 }
 
 pub(super) enum Found<'a> {
-    Here(Place<'a>),
+    Here(Box<Place<'a>>),
     /// Nothing can be done and nothing is owed, in words.
     Gone(String),
 }
@@ -38,11 +38,11 @@ pub(super) enum Found<'a> {
 pub(super) fn folder(undo: &Undo) -> Result<Found<'_>, Error> {
     let there = match Folder::open(&undo.folder) {
         Ok(folder) if undo.is(folder.id(), undo.folder_id) => {
-            return Ok(Found::Here(Place {
+            return Ok(Found::Here(Box::new(Place {
                 folder,
                 undo: Cow::Borrowed(undo),
                 moved: None,
-            }));
+            })));
         }
         Ok(other) => Some(other),
         Err(error) if is_absent(&error) => None,
@@ -50,14 +50,14 @@ pub(super) fn folder(undo: &Undo) -> Result<Found<'_>, Error> {
     };
     let look = |error: io::Error| failed(undo, "look for its folder", error);
     match by_handle(undo, there.as_ref()).map_err(look)? {
-        Lead::To(folder) => return Ok(Found::Here(moved(undo, folder))),
+        Lead::To(folder) => return Ok(Found::Here(Box::new(moved(undo, folder)))),
         Lead::Nowhere => return Ok(Found::Gone(deleted(undo))),
         Lead::Unknown => {}
     }
     match there {
         Some(folder) => {
             if let Some(device) = kept_in(undo, &folder).map_err(look)? {
-                return Ok(Found::Here(renumbered(undo, folder, device)));
+                return Ok(Found::Here(Box::new(renumbered(undo, folder, device))));
             }
         }
         None if undo.same_boot() && was_deleted(undo).map_err(look)? => {
