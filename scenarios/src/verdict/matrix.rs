@@ -322,6 +322,7 @@ mod tests {
     #[test]
     fn nobody_is_isolated_in_a_drill_that_proves_nothing() {
         use super::super::drill::{alter, header_mut};
+        use crate::effects::WritePhase;
         use crate::history::Interrupted;
         let spoilt = |spoil: &dyn Fn(&mut Vec<Record>)| {
             let mut records = history(&sound);
@@ -369,7 +370,9 @@ mod tests {
                 if let Record::Ledger(ledger) = record
                     && ledger.cell == "tencent"
                 {
-                    super::super::drill::lose(ledger, 1);
+                    ledger.lost = 1;
+                    let during = ledger.phases.get_mut(&WritePhase::During);
+                    during.unwrap().lost = 1;
                 }
             }
         });
