@@ -123,6 +123,7 @@ impl OpenBlock {
             }
             if slot.ended.is_none() {
                 under_way.insert(place);
+                block.under_way += 1;
             }
             block.valid += 1;
             if let Some((at, Outcome::Answered)) = slot.ended {

@@ -68,6 +68,20 @@ impl Counter {
 }
 
 impl Counter {
+    /// Whether a series is lower than before.
+    pub fn went_back(&self, series: &[Series]) -> bool {
+        let before = |one: &Series| self.last.as_ref()?.get(&one.labels).copied();
+        series
+            .iter()
+            .any(|one| before(one).is_some_and(|(value, _)| one.value < value))
+    }
+
+    /// Another counter of its process went back, so this one did too, whatever it says.
+    pub fn restart(&mut self) {
+        let lasts = self.last.iter_mut().flat_map(BTreeMap::values_mut);
+        lasts.for_each(|(value, _)| *value = f64::INFINITY);
+    }
+
     /// Its process was started anew: what it counted before is gone, and counts from 0.
     pub fn begin_anew(&mut self) {
         self.last = Some(BTreeMap::new());

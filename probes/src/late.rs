@@ -29,13 +29,13 @@ impl Late {
         }
     }
 
-    /// A timeout changes nothing, and what is not known to have been told as one cannot.
+    /// What is not known to have been told as a timeout is no news, nor is what the prober itself spoilt.
     pub fn end(&mut self, block: u64, place: usize, outcome: &Outcome) {
         let known = self.under_way.get_mut(&block);
         if !known.is_some_and(|places| places.remove(&place)) {
             return;
         }
-        if matches!(outcome, Outcome::Timeout(_) | Outcome::Invalid) {
+        if matches!(outcome, Outcome::Invalid) {
             return;
         }
         let ended = self.ended.entry(block).or_default();
@@ -43,7 +43,8 @@ impl Late {
             Outcome::Answered => ended.slow += 1,
             Outcome::Reset(_) => ended.resets += 1,
             Outcome::Error(_) | Outcome::ServerError(_) => ended.errors += 1,
-            Outcome::Timeout(_) | Outcome::Invalid => {}
+            Outcome::Timeout(_) => ended.timeouts += 1,
+            Outcome::Invalid => {}
         }
         ended.server_errors += u32::from(matches!(outcome, Outcome::ServerError(_)));
     }
@@ -65,20 +66,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_was_told_as_a_timeout_and_ended_otherwise_is_news() {
+    fn what_was_told_as_a_timeout_is_told_again_when_it_has_ended() {
         let mut late = Late::default();
         late.expect(7, BTreeSet::from([1, 2, 3, 4]));
         late.end(7, 0, &Outcome::Answered);
         late.end(8, 1, &Outcome::Answered);
+        assert_eq!(late.take("a/home"), []);
         late.end(7, 1, &Outcome::Timeout(String::new()));
         late.end(7, 1, &Outcome::Answered);
-        assert_eq!(late.take("a/home"), []);
         late.end(7, 2, &Outcome::Answered);
         late.end(7, 3, &Outcome::ServerError(String::new()));
         late.end(7, 4, &Outcome::Reset(String::new()));
         let told = LateEnds {
             stream: "a/home".into(),
             start_ms: 7_000,
+            timeouts: 1,
             slow: 1,
             resets: 1,
             errors: 1,

@@ -254,6 +254,12 @@ impl TrafficJob {
             .read(&self.selectors, due + self.traffic.timeout)
             .await?;
         let seen = series.first().is_some_and(|total| !total.is_empty());
+        // One process has them all; of several that a Prometheus scrapes one may be new.
+        let one = matches!(self.traffic.source, traffic::Source::Endpoint(_));
+        if one && (counters.iter().zip(&series)).any(|(counter, series)| counter.went_back(series))
+        {
+            counters.iter_mut().for_each(Counter::restart);
+        }
         let mut all: Vec<Option<Vec<Growth>>> = Vec::new();
         for (counter, series) in counters.iter_mut().zip(series) {
             let total = all.first().into_iter().flatten().flatten();

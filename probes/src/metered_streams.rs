@@ -39,6 +39,7 @@ fn slow<'a>(fleet: &'a Fleet, cell: &'a str, role: Role) -> impl Iterator<Item =
                 counts: Counts::Slow { of },
                 block_ms: None,
                 margin: Some(margin),
+                requests: None,
             },
         })
     })
@@ -60,6 +61,7 @@ fn requests<'a>(fleet: &'a Fleet, cell: &'a str, role: Role) -> impl Iterator<It
                 counts: Counts::Requests,
                 block_ms: Some(millis(traffic.every)),
                 margin: traffic.within,
+                requests: None,
             },
         })
     })
@@ -79,6 +81,7 @@ fn gauges<'a>(fleet: &'a Fleet, cell: &'a str, role: Role) -> impl Iterator<Item
             counts: Counts::Gauge { limit: gauge.limit },
             block_ms: Some(millis(gauge.block())),
             margin: Some(gauge.within),
+            requests: None,
         },
     })
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use scenarios::fleet::{Entrypoint, Fleet, Plane};
+use scenarios::fleet::{Entrypoint, Fleet, Plane, Probe};
 use scenarios::history::{Basis, Role, Stream};
 
 use crate::metered_streams;
@@ -44,7 +44,10 @@ pub fn streams(fleet: &Fleet, target_cells: &[String]) -> Vec<Stream> {
                 rate: probe.rate,
                 slo_ms: probe.slo.map(millis),
                 timeout_ms: millis(probe.timeout),
-                basis: Basis::default(),
+                basis: Basis {
+                    requests: requests(probe),
+                    ..Basis::default()
+                },
             });
         }
     }
@@ -76,6 +79,18 @@ pub fn streams(fleet: &Fleet, target_cells: &[String]) -> Vec<Stream> {
     streams.extend(metered_streams::streams(fleet, target_cells));
     streams.extend(controls);
     streams
+}
+
+/// What one of its probes asks for, unless that is one request. One in six updates a write where that is
+/// declared, and reads it again at once.
+fn requests(probe: &Probe) -> Option<f64> {
+    let reads = if probe.rewrites.update.is_some() {
+        1.0 / 6.0
+    } else {
+        0.0
+    };
+    let requests = probe.ask.requests() as f64 + reads;
+    (requests != 1.0).then_some(requests)
 }
 
 /// The cells of the entrypoint's region that have a share of its answers.

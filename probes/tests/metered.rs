@@ -11,7 +11,7 @@ use probes::{ProbeOut, Prober, streams};
 use scenarios::fleet::{Fleet, Plane};
 use scenarios::history::{BadSample, Block, Counts, Volume};
 use scenarios::selector::Selector;
-use scenarios::traffic::{Gauge, Source, Strata, Traffic};
+use scenarios::traffic::{Gauge, Source, Strata, Traffic, TrafficCounts};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -27,6 +27,7 @@ fn traffic(source: Source) -> Traffic {
         total: selector("requests_total"),
         bad: selector("requests_total{code=~\"5..\"}"),
         volume: None,
+        counts: TrafficCounts::default(),
         strata: Some(Strata {
             label: "route".to_owned(),
             judged: judged.into(),
@@ -97,14 +98,15 @@ fn page(cart: u64, failed: u64, other: u64) -> String {
 #[tokio::test]
 async fn counters_become_blocks_whatever_the_server_does() {
     let scrape = AtomicU64::new(0);
-    // A beginning; 30 requests; a first error among 20; a restart with 7; no answer; 9 since 7.
+    // A beginning; 30 requests; a first error among 20; a restart with 7, and 6 errors that are not 1 more than
+    // 5; no answer; 9 since 7.
     let pages = [
         (200, page(1_000, 0, 0)),
         (200, page(1_030, 0, 10)),
         (200, page(1_045, 5, 20)),
-        (200, page(7, 0, 1)),
+        (200, page(7, 6, 1)),
         (500, String::new()),
-        (200, page(16, 0, 1)),
+        (200, page(16, 6, 1)),
     ];
     let server = serve(
         "127.0.0.1:0",
@@ -131,7 +133,7 @@ async fn counters_become_blocks_whatever_the_server_does() {
         [
             (30, 30, 0),
             (20, 20, 5),
-            (7, 7, 0),
+            (13, 13, 6),
             (10, 0, 0),
             (9, 9, 0),
             (0, 0, 0)
@@ -142,7 +144,7 @@ async fn counters_become_blocks_whatever_the_server_does() {
         .iter()
         .map(|v| (v.requests, v.covered))
         .collect();
-    assert_eq!(volumes, [(40, 30), (30, 20), (8, 7), (9, 9), (0, 0)]);
+    assert_eq!(volumes, [(40, 30), (30, 20), (14, 13), (9, 9), (0, 0)]);
     let said: Vec<&str> = told.samples.iter().map(|s| s.what.as_str()).collect();
     assert!(said[0].contains("went back"), "{said:?}");
     assert!(said[1].contains("answered 500"), "{said:?}");

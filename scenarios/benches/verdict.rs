@@ -107,7 +107,7 @@ fn header(streams: &[Value]) -> Value {
         "cells": { "cell-0": { "nodes": ["n1"], "changes": [] } },
     });
     json!({
-        "format": 2, "drill": "bench", "cellwall": "0.1.0", "started": "2026-01-01T00:00:00Z",
+        "format": 3, "drill": "bench", "cellwall": "0.1.0", "started": "2026-01-01T00:00:00Z",
         "fleet": "", "agents": { "cell-0/n1": "0.1.0" },
         "plan": {
             "format": 1, "fleet": "hundred", "scenario": "black-hole-cloud",

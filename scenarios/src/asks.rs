@@ -56,6 +56,11 @@ pub(crate) trait Question: Sized {
     /// What makes no sense in this fleet, at its place in the file.
     fn read(spec: Self::Spec, at: &At<'_>) -> Result<Self, InputError>;
 
+    /// Requests that a server counts when it is asked once, at most.
+    fn requests(&self) -> usize {
+        1
+    }
+
     /// Files that it names, as written.
     fn files(&mut self) -> Vec<&mut PathBuf> {
         Vec::new()
@@ -79,6 +84,11 @@ macro_rules! asks {
             /// Files that it names; relative ones are relative to the fleet file.
             pub(crate) fn files(&mut self) -> Vec<&mut PathBuf> {
                 match self { $(Self::$variant(question) => question.files(),)* }
+            }
+
+            /// Requests that a server counts when it is asked once, at most.
+            pub fn requests(&self) -> usize {
+                match self { $(Self::$variant(question) => question.requests(),)* }
             }
 
             fn default_rate(&self) -> f64 {

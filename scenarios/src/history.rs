@@ -7,7 +7,7 @@
 mod basis;
 mod lines;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use basis::{Basis, Counts};
 pub(crate) use lines::foreign_format;
@@ -19,10 +19,10 @@ use crate::fleet::Plane;
 use crate::plan::Plan;
 
 /// Version of the shapes in this file, written into every new history.
-pub const HISTORY_FORMAT: u32 = 2;
-/// Every version that is read; a history of another one is refused. 1 lacks members and records that
-/// came later, and each of these says what its absence means.
-pub const READABLE_FORMATS: [u32; 2] = [1, HISTORY_FORMAT];
+pub const HISTORY_FORMAT: u32 = 3;
+/// Every version that is read; a history of another one is refused. Older ones lack members and records that
+/// came later, and each of these says what its absence means; they are judged as they were when they were made.
+pub const READABLE_FORMATS: [u32; 3] = [1, 2, HISTORY_FORMAT];
 /// Where an answer of DNS points to if to no cell.
 pub const FOREIGN: &str = "other";
 
@@ -109,6 +109,9 @@ pub struct Judgement {
     /// Least share of each cell's real requests that streams must see, by name of the traffic.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub coverage: BTreeMap<String, f64>,
+    /// Traffics whose counters leave out what cellwall sends itself; before format 3 nobody asked.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub users_only: BTreeSet<String>,
     /// What else is judged: data, symptom, capacity, harm.
     #[serde(default, skip_serializing_if = "Effects::is_empty")]
     pub effects: Effects,
@@ -183,6 +186,9 @@ pub struct Block {
     /// Failed, timed out or slower than the threshold.
     pub bad: u32,
     pub timeouts: u32,
+    /// Of the timeouts, those that were still under way when the block was closed: `LateEnds` tell how they ended.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub under_way: u32,
     /// Connection refused or reset.
     pub resets: u32,
     /// Wrong status, wrong body, other errors.
@@ -210,12 +216,15 @@ fn is_zero<T: Default + PartialEq>(count: &T) -> bool {
     *count == T::default()
 }
 
-/// Probes that were under way when their block was closed, and so were told as its `timeouts`: those that
-/// ended in another way later, within their own timeout. Bad they were all the same.
+/// How probes ended that were under way when their block was closed, and so were told as its `timeouts`. Bad they
+/// were all the same.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LateEnds {
     pub stream: String,
     pub start_ms: u64,
+    /// Silent up to their own timeout.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub timeouts: u32,
     /// Answered as expected, but slower than the threshold.
     pub slow: u32,
     pub resets: u32,
@@ -247,6 +256,7 @@ impl Block {
             valid: 0,
             bad: 0,
             timeouts: 0,
+            under_way: 0,
             resets: 0,
             errors: 0,
             server_errors: 0,

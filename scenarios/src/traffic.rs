@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::Deserialize;
+
 use crate::fleet::Plane;
 use crate::selector::Selector;
 
@@ -28,6 +31,7 @@ pub struct Traffic {
     pub bad: Selector,
     /// All requests of the cell, judged or not; absent: `total`.
     pub volume: Option<Selector>,
+    pub counts: TrafficCounts,
     /// Absent: one stream for all that `total` counts.
     pub strata: Option<Strata>,
     /// Length of a block: one scrape at each end of it.
@@ -39,6 +43,18 @@ pub struct Traffic {
     pub within: Option<f64>,
     /// Least share of the volume that some stream must stand for.
     pub coverage: Option<f64>,
+}
+
+/// Whose requests the counters of a traffic count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TrafficCounts {
+    /// All, cellwall's own among them: as many as it can have sent are taken away where users must have sent
+    /// them.
+    #[default]
+    All,
+    /// Those of users alone, because the selectors leave out what cellwall sends.
+    Users,
 }
 
 /// Requests apart by the value of one label.

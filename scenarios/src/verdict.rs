@@ -22,6 +22,7 @@ mod jury;
 mod load;
 pub mod matrix;
 mod others;
+mod ours;
 mod planes;
 pub mod power;
 mod quantiles;
@@ -60,6 +61,8 @@ mod jury_tests;
 mod monte_carlo;
 #[cfg(test)]
 mod mutation_tests;
+#[cfg(test)]
+mod ours_tests;
 #[cfg(test)]
 mod planes_tests;
 #[cfg(test)]

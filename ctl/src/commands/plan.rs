@@ -231,7 +231,7 @@ fn load(claim: &LoadClaim) -> String {
             "load: {needed:.1}/s of {probe} on each of {cells} while the fault lasts, {peak:.1}/s before and after"
         ),
         LoadSource::Traffic(traffic) => format!(
-            "load: {traffic} must count {needed:.1}/s in each of {cells} while the fault lasts"
+            "load: {traffic} must count {needed:.1}/s of users in each of {cells} while the fault lasts"
         ),
     }
 }

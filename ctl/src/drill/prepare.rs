@@ -1,6 +1,6 @@
 //! From a scenario and a fleet to a checked plan, offline: what would be refused is refused here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use scenarios::effects::Effects;
@@ -9,6 +9,7 @@ use scenarios::history::{Judgement, Stream};
 use scenarios::plan::Plan;
 use scenarios::planner;
 use scenarios::scenario::{Scenario, TargetSelector};
+use scenarios::traffic::TrafficCounts;
 use scenarios::verdict::SETTLE_BLOCKS;
 use scenarios::verdict::windows::Asked;
 
@@ -113,6 +114,7 @@ impl Prepared {
             after_ms,
             lost_max: hypothesis.data.map(|data| data.lost),
             coverage: self.coverage(),
+            users_only: self.users_only(),
             effects: self.effects.clone(),
         }
     }
@@ -122,6 +124,12 @@ impl Prepared {
         traffic
             .filter_map(|(name, traffic)| Some((name.clone(), traffic.coverage?)))
             .collect()
+    }
+
+    fn users_only(&self) -> BTreeSet<String> {
+        let traffic = self.fleet().traffic.iter();
+        let users_only = traffic.filter(|(_, traffic)| traffic.counts == TrafficCounts::Users);
+        users_only.map(|(name, _)| name.clone()).collect()
     }
 
     /// Blocks of every stream begin together at whole multiples of this.

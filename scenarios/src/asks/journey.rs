@@ -105,6 +105,10 @@ impl Question for Journey {
         Ok(Self { steps })
     }
 
+    fn requests(&self) -> usize {
+        self.steps.len()
+    }
+
     fn files(&mut self) -> Vec<&mut PathBuf> {
         let trusts = self.steps.iter_mut().map(|step| &mut step.http.trust);
         trusts.filter_map(|trust| trust.file()).collect()

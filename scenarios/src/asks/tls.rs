@@ -50,6 +50,10 @@ impl Question for TlsHandshake {
         })
     }
 
+    fn requests(&self) -> usize {
+        0
+    }
+
     fn files(&mut self) -> Vec<&mut PathBuf> {
         self.trust.file().into_iter().collect()
     }

@@ -15,6 +15,9 @@ pub struct Basis {
     /// Its own margin, as a fraction; absent: the judgement's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub margin: Option<f64>,
+    /// Of probes: how many requests of its cell one of them makes, on average; absent: one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<f64>,
 }
 
 /// What is good or bad in a block.

@@ -176,8 +176,8 @@ impl Reader {
 
 /// Why a history of this format is not read.
 pub(crate) fn foreign_format(format: u32) -> String {
-    let [old, new] = READABLE_FORMATS;
-    format!("the history has format {format}, this cellwall reads {old} and {new}")
+    let [old, .., new] = READABLE_FORMATS;
+    format!("the history has format {format}, this cellwall reads {old} to {new}")
 }
 
 /// What is wrong, without the place, which is told beside it.
@@ -286,12 +286,12 @@ mod tests {
         assert!(told("{\"hea".into()).contains("holds no record"));
         assert!(told(MARK.to_owned()).contains("not its header"));
         assert!(told("metadata: {}\n".into()).contains("not its header"));
-        for foreign in [0, 3] {
+        for foreign in [0, 4] {
             let format = format!("\"format\":{foreign}");
-            let other = header().replacen("\"format\":2", &format, 1);
+            let other = header().replacen("\"format\":3", &format, 1);
             let error = told(other);
             assert!(
-                error.contains(&format!("format {foreign}, this cellwall reads 1 and 2")),
+                error.contains(&format!("format {foreign}, this cellwall reads 1 to 3")),
                 "{error}"
             );
         }

@@ -13,7 +13,7 @@ use crate::places::Places;
 use crate::prefixes::hold;
 use crate::read::Named;
 use crate::selector::Selector;
-use crate::traffic::{GAUGE_SCRAPES, Gauge, Source, Strata, Traffic};
+use crate::traffic::{GAUGE_SCRAPES, Gauge, Source, Strata, Traffic, TrafficCounts};
 use crate::values::{Name, Percentage, Rate, Scalar, Text};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -46,6 +46,9 @@ pub(crate) struct TrafficSpec {
     bad: Text<Selector>,
     /// Counter of every request of the cell; default `total`.
     volume: Option<Text<Selector>>,
+    /// Whose requests these are; default all, cellwall's own among them.
+    #[serde(default)]
+    counts: TrafficCounts,
     strata: Option<StrataSpec>,
     /// Length of a block, from scrape to scrape: 1s to 60s, and a whole part of a minute.
     every: Text<Duration>,
@@ -119,6 +122,7 @@ pub(super) fn traffic(
         total: spec.total.0,
         bad: spec.bad.0,
         volume: spec.volume.map(|volume| volume.0),
+        counts: spec.counts,
         strata,
         every,
         timeout: in_time(timeout, every, &path, places)?,

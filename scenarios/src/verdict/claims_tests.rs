@@ -106,7 +106,9 @@ fn a_pass_tells_what_became_of_the_writes_that_are_not_judged() {
 fn volumes(cells: &[&str], seconds: impl Iterator<Item = u64> + Clone) -> Vec<Record> {
     spoilt(|r| {
         let coverage = [("requests".to_string(), 0.9)];
-        header_mut(r).judgement.coverage = BTreeMap::from(coverage);
+        let judgement = &mut header_mut(r).judgement;
+        judgement.coverage = BTreeMap::from(coverage);
+        judgement.users_only = ["requests".to_owned()].into();
         for second in seconds.clone() {
             for cell in cells {
                 r.push(Record::Volume(Volume {
@@ -124,7 +126,7 @@ fn volumes(cells: &[&str], seconds: impl Iterator<Item = u64> + Clone) -> Vec<Re
 #[test]
 fn the_traffic_of_every_other_cell_is_counted_in_every_block() {
     let both = ["aws", "tencent"];
-    expect(&volumes(&both, 5..END), Outcome::Pass, &["real requests"]);
+    expect(&volumes(&both, 5..END), Outcome::Pass, &["users' requests"]);
     let one = volumes(&["aws"], 5..END);
     expect(&one, Outcome::Inconclusive, &["coverage", "tencent"]);
     let few = volumes(&both, (5..END).filter(|second| second % 10 != 3));

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::coverage;
 use super::evidence::{Evidence, is_attributed};
 use crate::fleet::Plane;
 use crate::history::{Block, Counts, FOREIGN, Header, Ledger, Role, Stream};
@@ -37,12 +38,14 @@ pub(super) fn unusable(header: &Header) -> Option<String> {
         let own = stream.block_ms(judgement.block_ms);
         let margin = stream.margin(judgement);
         let length = (1..=BLOCK_MOST_MS).contains(&own);
-        !length || !own.is_multiple_of(judgement.block_ms) || !fraction(margin)
+        let requests = stream.basis.requests.unwrap_or(1.0);
+        let countable = requests.is_finite() && requests >= 0.0;
+        !length || !own.is_multiple_of(judgement.block_ms) || !fraction(margin) || !countable
     };
     let stream = header.streams.iter().find(is_unusable)?;
     let name = &stream.name;
     Some(format!(
-        "{name}: its block length or its margin is out of range"
+        "{name}: its block length, its margin or its requests are out of range"
     ))
 }
 
@@ -159,10 +162,16 @@ pub(super) fn of_block(stream: &Stream, block: &Block) -> Option<&'static str> {
     if block.server_errors > block.errors {
         return Some("has more 5xx than errors");
     }
+    if block.under_way > block.timeouts {
+        return Some("has more probes under way than timeouts");
+    }
     let kinds = sum([block.timeouts, block.resets, block.errors, block.slow]);
     match stream.basis.counts {
         Counts::Probes if kinds != u64::from(block.bad) => {
             Some("has bad probes that are not of one kind each")
+        }
+        Counts::Requests if kinds > u64::from(block.bad) => {
+            Some("has more kinds of bad requests than bad ones")
         }
         Counts::Gauge { .. } if block.values.len() as u64 != u64::from(block.valid) => {
             Some("has another number of readings than it counts")
@@ -232,7 +241,7 @@ fn of_agents(evidence: &Evidence<'_>) -> Vec<String> {
         .collect()
 }
 
-/// Only what was told as a timeout may end late.
+/// Only what was told as a timeout while it was under way may end late.
 fn of_late_ends(evidence: &Evidence<'_>) -> Vec<String> {
     let mut sums: BTreeMap<(&str, u64), u64> = BTreeMap::new();
     let impossible = evidence.late.iter();
@@ -245,19 +254,26 @@ fn of_late_ends(evidence: &Evidence<'_>) -> Vec<String> {
         .collect();
     for late in &evidence.late {
         let sum = sums.entry((&late.stream, late.start_ms)).or_default();
-        for count in [late.slow, late.resets, late.errors] {
+        for count in [late.timeouts, late.slow, late.resets, late.errors] {
             *sum = sum.saturating_add(u64::from(count));
         }
     }
-    let timeouts = |stream: &str, start_ms: u64| {
+    // Nobody told how many were under way before format 3.
+    let told = evidence.header.format >= 3;
+    let most = |stream: &str, start_ms: u64| {
         let block = evidence.series(None, stream)?.get(&start_ms)?;
-        Some(u64::from(block.timeouts))
+        let under_way = told || block.under_way > 0;
+        Some(u64::from(if under_way {
+            block.under_way
+        } else {
+            block.timeouts
+        }))
     };
     let more = sums
         .into_iter()
-        .filter(|((stream, at), sum)| *sum > timeouts(stream, *at).unwrap_or(0));
+        .filter(|((stream, at), sum)| *sum > most(stream, *at).unwrap_or(0));
     words.extend(more.map(|((stream, at), _)| {
-        format!("{stream}: of the block at {at} ms more ended late than timed out")
+        format!("{stream}: of the block at {at} ms more ended late than were under way")
     }));
     words
 }
@@ -282,8 +298,15 @@ fn of_volumes(evidence: &Evidence<'_>) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let mut words = Vec::new();
     for volume in &evidence.volumes {
-        let why = if !volume.start_ms.is_multiple_of(evidence.block_ms()) {
-            "is not on the block grid"
+        let block_ms = coverage::block_ms_of(evidence, &volume.traffic);
+        let ended = evidence.ended.unwrap_or(u64::MAX);
+        let mut streams = evidence.header.streams.iter();
+        let why = if !volume.start_ms.is_multiple_of(block_ms) {
+            "is not on the block grid of its traffic"
+        } else if volume.start_ms.saturating_add(block_ms) > ended {
+            "is behind the end of the watch"
+        } else if !streams.any(|stream| stream.cell.as_ref() == Some(&volume.cell)) {
+            "is of no cell of the drill"
         } else if !seen.insert((&volume.cell, &volume.traffic, volume.start_ms)) {
             "is there twice"
         } else if volume.covered > volume.requests {

@@ -256,6 +256,7 @@ fn what_cannot_be_counted_so_is_told() {
     denied(behind, &["aws/checkout", "behind the end"]);
     let late = |slow: u32| {
         spoilt(|r| {
+            alter(r, "ali/checkout", 3..4, |block| block.under_way = RATE);
             r.push(Record::Late(LateEnds {
                 stream: "ali/checkout".into(),
                 start_ms: (FIRE + 3) * 1000,
@@ -265,8 +266,14 @@ fn what_cannot_be_counted_so_is_told() {
         })
     };
     expect(&late(RATE), Outcome::Pass, &["slow"]);
-    let words = ["ali/checkout", "ended late than timed out"];
+    let words = ["ali/checkout", "ended late than were under way"];
     expect(&late(RATE + 1), Outcome::Inconclusive, &words);
+    let ended = |r: &mut Vec<Record>| {
+        alter(r, "ali/checkout", 3..4, |block| block.under_way = 0);
+    };
+    let mut ended_in_time = late(1);
+    ended(&mut ended_in_time);
+    expect(&ended_in_time, Outcome::Inconclusive, &words);
     let long = |r: &mut Vec<Record>| header_mut(r).judgement.block_ms = 1 << 61;
     expect(&spoilt(long), Outcome::Inconclusive, &["out of range"]);
 }
@@ -407,6 +414,7 @@ fn records_that_no_drill_has_deny_a_pass() {
     denied(covered(11), &["aws/requests", "covers more requests"]);
     let late = |server_errors: u32| {
         move |r: &mut Vec<Record>| {
+            alter(r, "ali/checkout", 10..11, |block| block.under_way = RATE);
             r.push(Record::Late(LateEnds {
                 stream: "ali/checkout".into(),
                 start_ms: (FIRE + 10) * 1000,

@@ -128,6 +128,7 @@ pub fn header() -> Header {
             after_ms: AFTER * 1000,
             lost_max: Some(0),
             coverage: BTreeMap::new(),
+            users_only: Default::default(),
             effects: Effects::default(),
         },
     }

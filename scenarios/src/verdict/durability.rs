@@ -26,7 +26,9 @@ fn rule(evidence: &Evidence<'_>) -> Option<Rule> {
         (Some(durability), _) => Some(Rule::BySide(durability.clone())),
         (None, Some(lost_max)) if evidence.header.format == 1 => Some(Rule::LostOverAll(lost_max)),
         // Whatever was read back of another cell must be as it was left.
-        (None, lost_max) if lost_max.is_some() || !evidence.ledgers.is_empty() => {
+        (None, lost_max)
+            if lost_max.is_some() || !evidence.ledgers.is_empty() || writes(evidence) =>
+        {
             let target = lost_max.map(|lost| DataLimits {
                 lost,
                 ..DataLimits::default()
@@ -35,6 +37,15 @@ fn rule(evidence: &Evidence<'_>) -> Option<Rule> {
         }
         (None, _) => None,
     }
+}
+
+/// Whether the recorded fleet has writes that are read back. Before format 3 that alone asked for nothing.
+fn writes(evidence: &Evidence<'_>) -> bool {
+    if evidence.header.format < 3 {
+        return false;
+    }
+    let fleet = crate::read_fleet(&evidence.header.fleet, "the recorded fleet");
+    fleet.is_ok_and(|fleet| fleet.probes.values().any(|probe| probe.read_back.is_some()))
 }
 
 /// What speaks against a pass.

@@ -1,18 +1,20 @@
 //! A history sorted for judging: marks, blocks by stream and time, and what is wrong with it.
 
+mod tally;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::consistency;
 use super::derive::{self, Counted, Limit};
-use super::interval::Sample;
 use super::roll::Roll;
 use crate::effects::LoadSecond;
 use crate::history::{
     AgentEvent, Alarm, Block, ClockStep, Header, Interrupted, LateEnds, Ledger, Phase,
     READABLE_FORMATS, Record, Residue, Role, Stream, Volume, foreign_format,
 };
+
+pub(super) use tally::Tally;
 
 /// A drill of more blocks than this is not believed (11 days of seconds).
 const MAX_BLOCKS: u64 = 1_000_000;
@@ -64,26 +66,9 @@ pub(super) struct Span {
     pub to: u64,
 }
 
-/// What one stream showed in one span.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Tally {
-    pub bad: u64,
-    pub valid: u64,
-    pub scheduled: u64,
-    /// (bad, valid) of every block.
-    pub pairs: Vec<(u32, u32)>,
-    /// Blocks that should be there and are not.
-    pub missing: u64,
-    /// Blocks of the span, there or not.
-    pub expected: u64,
-    pub blind: u64,
-    /// Start of the first block with at least half of its probes bad.
-    pub episode_ms: Option<u64>,
-}
-
-impl Tally {
-    pub fn sample(&self) -> Sample {
-        Sample::new(self.bad, self.valid)
+impl Span {
+    pub fn holds(self, at: u64) -> bool {
+        (self.from..self.to).contains(&at)
     }
 }
 

@@ -90,8 +90,8 @@ impl<'a> FirstHalf<'a> {
 
     fn too_few(&self, evidence: &Evidence<'_>, stream: &Stream) -> Option<String> {
         let half = &self.tally;
-        if stream.is_clumped() && half.expected < BLOCKS_MIN {
-            let blocks = half.expected;
+        if stream.is_clumped() && half.read() < BLOCKS_MIN {
+            let blocks = half.read();
             return Some(format!("{blocks} blocks are fewer than {BLOCKS_MIN}"));
         }
         // What DNS sends to the target is reported only.
@@ -124,16 +124,20 @@ impl<'a> FirstHalf<'a> {
     }
 }
 
-/// Valid probes of those that should have been sent; the schedule itself may have been lost.
+/// Valid probes of those that should have been sent; the schedule itself may have been lost. Of what is counted by
+/// somebody else nobody knows how much a block would have had that could not be read: there each block is one.
 pub(super) fn coverage(evidence: &Evidence<'_>, stream: &Stream, tally: &Tally) -> f64 {
     let mut planned = tally.scheduled as f64;
     if !is_attributed(stream) {
         let per_block = expected_per_block(stream, evidence.block_ms_of(stream));
         planned = planned.max((per_block * tally.expected as f64).floor());
     }
-    if planned > 0.0 {
-        tally.valid as f64 / planned
-    } else {
-        0.0
+    let counted = match planned > 0.0 {
+        true => tally.valid as f64 / planned,
+        false => return 0.0,
+    };
+    match stream.is_clumped() {
+        true => counted.min(tally.read() as f64 / tally.expected.max(1) as f64),
+        false => counted,
     }
 }

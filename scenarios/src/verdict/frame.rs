@@ -135,7 +135,7 @@ impl<'a> Frame<'a> {
                 claim.now.expected, claim.base.expected
             ));
         }
-        let blocks = claim.now.expected.min(claim.base.expected);
+        let blocks = claim.now.read().min(claim.base.read());
         if claim.stream.is_clumped() && blocks < BLOCKS_MIN {
             notes.push(format!(
                 "too few blocks: {blocks}, and {BLOCKS_MIN} are the fewest whose spread says anything"
@@ -207,7 +207,8 @@ impl<'a> Frame<'a> {
             return u;
         }
         let (now, base) = (&claim.now.pairs, &claim.base.pairs);
-        u.max(spread::upper_difference(now, base, self.alpha()))
+        let margin = self.margin(claim);
+        u.max(spread::upper_difference(now, base, self.alpha(), margin))
     }
 
     /// D, the proof of degradation L at `level` (deflated by dispersion), and U at alpha.

@@ -46,17 +46,8 @@ pub enum NotReady {
         upper: f64,
         limit: f64,
     },
-    #[error(
-        "coverage: streams and probes stand for {:.1} % of the {requests} requests of {traffic} in \
-         {cell}, declared are {:.1} %; judge the other strata as well", covered * 100.0, wanted * 100.0
-    )]
-    Coverage {
-        cell: String,
-        traffic: String,
-        covered: f64,
-        wanted: f64,
-        requests: u64,
-    },
+    #[error("coverage: {0}")]
+    Coverage(String),
     #[error("the prober itself: {0}")]
     BadControl(Box<NotReady>),
     #[error(

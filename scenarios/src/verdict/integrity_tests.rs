@@ -44,8 +44,8 @@ fn gaps_and_damage_deny_a_pass() {
     );
     let records = spoilt(|r| r.push(mark(Phase::End, END)));
     expect(&records, Outcome::Inconclusive, &["End is there twice"]);
-    let records = spoilt(|r| header_mut(r).format = 3);
-    expect(&records, Outcome::Inconclusive, &["format 3"]);
+    let records = spoilt(|r| header_mut(r).format = 4);
+    expect(&records, Outcome::Inconclusive, &["format 4"]);
     expect(
         &[],
         Outcome::Inconclusive,
@@ -252,6 +252,12 @@ fn every_probe_that_writes_is_read_back_in_every_cell() {
     let mut unasked = carts;
     header_mut(&mut unasked).judgement.lost_max = None;
     unasked.retain(|record| !matches!(record, Record::Ledger(_)));
+    expect(
+        &unasked,
+        Outcome::Inconclusive,
+        &["no acknowledged write was read back"],
+    );
+    header_mut(&mut unasked).format = 2;
     expect(&unasked, Outcome::Pass, &[]);
     // A fleet that cannot be read does not tell which ledgers should be there.
     let unread = of("kind: Fleet".into());

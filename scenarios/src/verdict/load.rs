@@ -7,6 +7,7 @@ use super::coverage::{MISSING_MAX, traffic_of};
 use super::evidence::Span;
 use super::findings::{Findings, percent};
 use super::frame::Frame;
+use super::ours;
 use crate::effects::{LoadClaim, LoadSource};
 use crate::history::{Counts, Role, Stream};
 
@@ -75,7 +76,8 @@ fn carried_of_ours(frame: &Frame<'_>, cell: &str) -> Carried {
 }
 
 /// Streams of one traffic count different requests (strata are values of one label); what none of them
-/// counts is left out. A block that one of them could not read is no record.
+/// counts is left out. A block that one of them could not read is no record. What cellwall itself asked for is
+/// taken away as if all of it had been counted and answered.
 fn carried_of_users(frame: &Frame<'_>, traffic: &str, cell: &str) -> Carried {
     let streams = streams_of(frame, traffic, cell);
     let first = streams.first();
@@ -100,6 +102,12 @@ fn carried_of_users(frame: &Frame<'_>, traffic: &str, cell: &str) -> Carried {
         }
     }
     blocks.retain(|start, _| !unread.contains(start));
+    for (start, sums) in &mut blocks {
+        let (from, to) = (*start, start.saturating_add(block_ms));
+        let ours = ours::counted(frame.evidence, traffic, cell, Span { from, to });
+        sums.0 = sums.0.saturating_sub(ours);
+        sums.1 = sums.1.saturating_sub(ours);
+    }
     Carried::of(&blocks, span, block_ms)
 }
 
@@ -129,7 +137,11 @@ fn obstacle(claim: &LoadClaim, seen: &Carried) -> Option<String> {
         return None;
     }
     Some(if seen.sent < needed {
-        format!("only {:.1}/s were sent: the load was not there", seen.sent)
+        let whose = match claim.by {
+            LoadSource::Probe(_) => "were sent",
+            LoadSource::Traffic(_) => "are known to be of users",
+        };
+        format!("only {:.1}/s {whose}: the load was not there", seen.sent)
     } else if seen.answered < needed {
         format!(
             "it answered {:.1}/s of the {:.1}/s sent",
@@ -217,7 +229,7 @@ pub(super) fn on_pass(frame: &Frame<'_>) -> String {
         "capacity of the other cells: tested by {}, they answered {} of the {:.1}/s needed ({})",
         match &claim.by {
             LoadSource::Probe(probe) => format!("requests of {probe}"),
-            LoadSource::Traffic(traffic) => format!("the requests that {traffic} counts"),
+            LoadSource::Traffic(traffic) => format!("users' requests that {traffic} counts"),
         },
         told.join(", "),
         claim.needed,

@@ -62,7 +62,52 @@ pub fn difference(now: &[(u32, u32)], base: &[(u32, u32)], a: f64) -> Difference
 /// Upper limit of the difference at level `a`: by the spread of the blocks, and by the count as if it
 /// were of fewer requests, as many fewer as the more clumped of the two windows says. The first alone
 /// is too sure of a window in which the clumps happened to be few: there the spread is small as well.
-pub fn upper_difference(now: &[(u32, u32)], base: &[(u32, u32)], a: f64) -> f64 {
+///
+/// More errors can make blocks more alike, and both limits smaller. So the greatest limit counts that any part of
+/// these errors has: of so many errors the part that lies in the fewest blocks, and as many as [`parts`] says.
+/// Nothing of this is asked where all of them are not below `margin` already.
+pub fn upper_difference(now: &[(u32, u32)], base: &[(u32, u32)], a: f64, margin: f64) -> f64 {
+    let plain = upper_difference_of(now, base, a);
+    // Asked this way round: whatever does not compare must not pass.
+    let is_below = plain < margin;
+    if !is_below {
+        return plain;
+    }
+    let worst_first = worst_first(now);
+    let all = now.iter().map(|block| u64::from(block.0)).sum();
+    let limits = parts(all).map(|errors| {
+        let now = only(&worst_first, errors);
+        upper_difference_of(&now, base, a)
+    });
+    limits.fold(plain, f64::max)
+}
+
+/// Fewer than all errors: each number up to 256, then 128 in each octave.
+fn parts(all: u64) -> impl Iterator<Item = u64> {
+    let next = |errors: &u64| Some(errors + (1 << (errors / 128).max(1).ilog2()));
+    let some = std::iter::successors(Some(0_u64), next);
+    some.take_while(move |errors| *errors < all)
+}
+
+fn worst_first(blocks: &[(u32, u32)]) -> Vec<(u32, u32)> {
+    let share = |block: &(u32, u32)| f64::from(block.0) / f64::from(block.1.max(1));
+    let mut blocks = blocks.to_vec();
+    blocks.sort_by(|one, other| share(other).total_cmp(&share(one)));
+    blocks
+}
+
+/// The blocks with their first `errors` errors alone.
+fn only(blocks: &[(u32, u32)], errors: u64) -> Vec<(u32, u32)> {
+    let mut left = errors;
+    let cut = blocks.iter().map(|(bad, valid)| {
+        let kept = u64::from(*bad).min(left);
+        left -= kept;
+        (u32::try_from(kept).unwrap_or(*bad), *valid)
+    });
+    cut.collect()
+}
+
+fn upper_difference_of(now: &[(u32, u32)], base: &[(u32, u32)], a: f64) -> f64 {
     let phi = interval::dispersion(now).max(interval::dispersion(base));
     let deflated = |blocks: &[(u32, u32)]| {
         let sum = |part: fn(&(u32, u32)) -> u32| blocks.iter().map(|b| u64::from(part(b))).sum();
@@ -122,6 +167,32 @@ mod tests {
         ] {
             near(t_quantile(a, freedom), t, 3);
         }
+    }
+
+    /// Five errors in one block and one in each of two others say less than the five alone.
+    #[test]
+    fn errors_that_make_blocks_more_alike_prove_nothing() {
+        let base = [(0, 100); 15];
+        let window = |bad: &[u32]| {
+            let mut blocks = base;
+            blocks
+                .iter_mut()
+                .zip(bad)
+                .for_each(|(block, bad)| block.0 = *bad);
+            blocks
+        };
+        let (few, more) = (window(&[5]), window(&[5, 1, 1]));
+        let plain = |now: &[(u32, u32)]| upper_difference_of(now, &base, 0.01);
+        assert!(plain(&more) < plain(&few), "else this tests nothing");
+        let upper = |now: &[(u32, u32)]| upper_difference(now, &base, 0.01, 0.9);
+        assert!(upper(&more) >= upper(&few));
+        assert!(upper(&few) >= plain(&few));
+        assert_eq!(upper_difference(&more, &base, 0.01, 0.0), plain(&more));
+        let counts = |all| parts(all).collect::<Vec<u64>>();
+        assert_eq!(counts(0), Vec::<u64>::new());
+        assert_eq!(counts(3), [0, 1, 2]);
+        assert_eq!(counts(262)[254..], [254, 255, 256, 258, 260]);
+        assert!(counts(1_000_000).len() < 2_000);
     }
 
     #[test]

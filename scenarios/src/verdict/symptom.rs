@@ -19,9 +19,15 @@ fn counts(block: &Block, late: LateMix) -> Mix {
         .saturating_add(late.resets)
         .saturating_add(late.errors);
     let wrong = late.errors.saturating_sub(late.server_errors);
+    // Of these nobody knows how they ended: they are of no kind.
+    let told = answered.saturating_add(late.timeouts);
+    let untold = u64::from(block.under_way).saturating_sub(told);
     Symptom::ALL.map(|symptom| {
         let (seen, late) = match symptom {
-            Symptom::Timeouts => return u64::from(block.timeouts).saturating_sub(answered),
+            Symptom::Timeouts => {
+                let timeouts = u64::from(block.timeouts).saturating_sub(answered);
+                return timeouts.saturating_sub(untold);
+            }
             Symptom::Resets => (block.resets, late.resets),
             Symptom::ServerErrors => (block.server_errors.min(block.errors), late.server_errors),
             Symptom::WrongAnswers => (block.errors.saturating_sub(block.server_errors), wrong),
@@ -55,6 +61,7 @@ fn mix(frame: &Frame<'_>, span: Span, tells: impl Fn(&Stream) -> bool) -> (Mix, 
 
 #[derive(Clone, Copy, Default)]
 struct LateMix {
+    timeouts: u64,
     slow: u64,
     resets: u64,
     errors: u64,
@@ -68,6 +75,7 @@ fn late_ends(frame: &Frame<'_>, stream: &Stream) -> BTreeMap<u64, LateMix> {
     for told in late.filter(|late| late.stream == stream.name) {
         let sum = all.entry(told.start_ms).or_default();
         let add = |sum: &mut u64, seen: u32| *sum = sum.saturating_add(u64::from(seen));
+        add(&mut sum.timeouts, told.timeouts);
         add(&mut sum.slow, told.slow);
         add(&mut sum.resets, told.resets);
         add(&mut sum.errors, told.errors);
@@ -179,8 +187,16 @@ mod tests {
                 only: vec![Symptom::Timeouts],
                 at_least: 0.9,
             });
+            let target = ["ali/checkout", "ali/orders", "shop@ali"];
+            for record in &mut *records {
+                if let Record::Block(block) = record
+                    && target.contains(&block.stream.as_str())
+                {
+                    block.under_way = each.min(block.timeouts);
+                }
+            }
             for second in 0..FAULT {
-                for stream in ["ali/checkout", "ali/orders", "shop@ali"] {
+                for stream in target {
                     records.push(Record::Late(LateEnds {
                         stream: stream.into(),
                         start_ms: (FIRE + second) * 1000,
@@ -201,6 +217,35 @@ mod tests {
             Outcome::Inconclusive,
             &["another fault was in force", "5xx 100.0 %"],
         );
+        // Whoever leaves out how they ended has not shown silence.
+        let told_of = |timeouts: u32| {
+            let mut records = answered_late(0);
+            for record in &mut records {
+                match record {
+                    Record::Late(late) => late.timeouts = timeouts,
+                    Record::Block(block) => block.under_way = block.timeouts,
+                    _ => {}
+                }
+            }
+            records
+        };
+        expect(&told_of(RATE), Outcome::Pass, &["timeouts 100.0 %"]);
+        let words = ["timeouts 50.0 %", "of no kind 50.0 %"];
+        expect(&told_of(RATE / 2), Outcome::Inconclusive, &words);
+        let mut dropped = told_of(RATE);
+        dropped.retain(|record| !matches!(record, Record::Late(_)));
+        expect(&dropped, Outcome::Inconclusive, &["of no kind 100.0 %"]);
+        let impossible = spoilt(|records| {
+            for record in records {
+                if let Record::Block(block) = record
+                    && block.stream == "ali/orders"
+                {
+                    block.under_way = block.timeouts + 1;
+                }
+            }
+        });
+        let words = ["ali/orders", "more probes under way than timeouts"];
+        expect(&impossible, Outcome::Inconclusive, &words);
         let unknown = spoilt(|records| {
             records.push(Record::Late(LateEnds {
                 stream: "mars/home".into(),

@@ -296,6 +296,9 @@ impl<'a> Region<'a> {
             to: self.frame.end,
         };
         let name = &self.dns.probe;
+        if self.blocks(watched).all(|block| sum(block).1 == 0) {
+            return Some(format!("users of {name}: nobody counted them since fire"));
+        }
         let Some(last) = self.blocks(watched).filter(hurts).last() else {
             return Some(format!(
                 "users of {name}: no second in which they were hurt"

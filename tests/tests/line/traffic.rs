@@ -10,15 +10,17 @@ use proof::drill::{Size, library, size, start_text};
 use proof::lab::Lab;
 use proof::seen::{run, run_text};
 use proof::traffic::until;
-use scenarios::history::Record;
+use scenarios::history::{Phase, Record};
 use scenarios::verdict::{Class, Window};
 
 const CELLS: [&str; 3] = ["gd-aliyun", "gd-tencent", "gd-aws"];
 /// Where the operator stands; Prometheus listens there on the host's own loopback.
 const OPERATOR: &str = "operator";
+/// Where users stand.
+const USERS: &str = "users";
 const SERVER: &str = "127.0.0.1:9090";
 
-/// 24 s are twelve blocks of the shops' counters, and enough for 5 %.
+/// 24 s are 24 blocks of the shops' counters, of which one may be unread, and enough for 5 %.
 const TRAFFIC: Size = size("24s", "30/s", "5%");
 
 fn traffic(judged: &str) -> String {
@@ -30,7 +32,7 @@ fn traffic(judged: &str) -> String {
       total: shop_requests_total
       bad: 'shop_requests_total{{outcome="bad"}}'
       strata: {{ label: route, judged: {{ {judged} }}, probed: {{ home: / }} }}
-      every: 2s
+      every: 1s
       rate: 15/s
       coverage: 95%
     scraped:
@@ -38,7 +40,7 @@ fn traffic(judged: &str) -> String {
       prometheus: {{ url: "http://{SERVER}", cellLabel: cell }}
       total: shop_requests_total
       bad: 'shop_requests_total{{outcome=~"b.d"}}'
-      every: 2s
+      every: 1s
       rate: 60/s
 "#
     )
@@ -102,6 +104,37 @@ impl Drop for Prometheus {
     }
 }
 
+/// Users of all cells, 50 checkouts a second each; whoever gets no answer goes to the next cell. They end with
+/// the test.
+struct Users(Child);
+
+impl Users {
+    fn come(lab: &Lab) -> Self {
+        let fleet = std::fs::read_to_string(&lab.status.fleet_file).expect("the fleet");
+        let fleet = scenarios::read_fleet(&fleet, "the lab's fleet").expect("a good fleet");
+        let cells = fleet.cells.values();
+        let doors = cells.map(|cell| format!("--cell={}:80", cell.addresses[0]));
+        let child = Command::new(binary("cellwall-lab"))
+            .args(["exec", "--lab", &lab.name, USERS, "--"])
+            .arg(binary("shop"))
+            .args(["crowd", "--rate", "150", "--attempts", "2"])
+            .args(doors)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the shop's program is built");
+        Self(child)
+    }
+}
+
+impl Drop for Users {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Whether Prometheus has scraped so many shops.
 fn has_series(cells: usize) -> bool {
     let ask = || -> std::io::Result<String> {
@@ -120,19 +153,30 @@ fn judge_traffic(lab: &Lab, judged: &str) -> String {
     text
 }
 
+fn fired(record: &Record) -> bool {
+    matches!(record, Record::Phase(mark) if mark.phase == Phase::Fire)
+}
+
 #[test]
 #[ignore = "needs root: a lab in network namespaces, and Prometheus in it"]
 fn real_traffic_is_judged_beside_the_probes() {
     let lab = Lab::up("traffic", &[]);
     let mut prometheus = Prometheus::start(&lab);
     let plain = judge_traffic(&lab, "checkout: /checkout, orders: /orders");
-    // The probes are all that asks here: 60/s of the judged routes and more in each cell.
     let load = "  load: { traffic: requests, peak: 30/s }\n  hypothesis:";
     let text = library("black-hole-cloud").replace("  hypothesis:", load);
+
+    // The probes are all that asks, more than 60/s in each cell: of users nothing is known.
+    let alone = run_text(&lab, &text, &TRAFFIC);
+    alone.assert_exit(3);
+    alone.assert_reason(&["requests of requests", "cellwall may have sent them all"]);
+    assert!(!alone.records.iter().any(fired));
+
+    let _users = Users::come(&lab);
     let whole = run_text(&lab, &text, &TRAFFIC);
     whole.assert_exit(0);
     whole.assert_reason(&[
-        "capacity of the other cells: tested by the requests that requests counts",
+        "capacity of the other cells: tested by users' requests that requests counts",
         "45.5/s needed",
     ]);
     for stream in [
@@ -150,7 +194,7 @@ fn real_traffic_is_judged_beside_the_probes() {
             assert!(row.total > 400, "the probes alone are that many: {row:?}");
         }
     }
-    whole.assert_reason(&["real requests of the other cells counted"]);
+    whole.assert_reason(&["users' requests of the other cells counted"]);
     assert!(whole.text.contains("before: p50"), "{}", whole.text);
 
     // Nobody looks at the orders: the drill is not begun.
@@ -159,8 +203,6 @@ fn real_traffic_is_judged_beside_the_probes() {
     let narrow = run(&lab, "black-hole-cloud", &TRAFFIC);
     narrow.assert_exit(3);
     narrow.assert_reason(&["coverage", "judge the other strata as well"]);
-    let fired =
-        |r: &Record| matches!(r, Record::Phase(m) if m.phase == scenarios::history::Phase::Fire);
     assert!(!narrow.records.iter().any(fired));
 
     // Prometheus dies while the fault lasts: its streams are blind, and that ends the fault.

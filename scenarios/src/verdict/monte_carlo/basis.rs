@@ -47,7 +47,7 @@ fn isolated(runs: u32, count: u32, requests: u32, worse: f64, clumps: Clumps) ->
         let now = blocks(&mut dice, count, requests, 0.01 + worse, clumps);
         let mean = interval::upper(sample(&now), sample(&base), ALPHA) < MARGIN;
         let welch = spread::difference(&now, &base, ALPHA).u < MARGIN;
-        let spread = spread::upper_difference(&now, &base, ALPHA) < MARGIN;
+        let spread = spread::upper_difference(&now, &base, ALPHA, MARGIN) < MARGIN;
         by_welch += u32::from(mean && welch);
         by_mean += u32::from(mean);
         by_both += u32::from(mean && spread);
