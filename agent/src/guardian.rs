@@ -44,7 +44,9 @@ const NO_JOURNAL_PATIENCE: Duration = Duration::from_secs(60);
 /// OOM_SCORE_ADJ_MIN of linux/oom.h: the kernel takes any other process.
 const OOM_NEVER: i32 = -1000;
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
-/// How often a revert that did not come out clean is tried.
+/// The longest time from one try of a revert to the next.
+pub const TRIED_EVERY: Duration = Duration::from_secs(10);
+/// How often a revert is tried at least that did not come out clean.
 const ATTEMPTS: u32 = 20;
 
 #[derive(Debug, clap::Args)]
@@ -157,7 +159,7 @@ pub fn run(options: &Options) -> Result<(), String> {
         lease,
     };
     let mut ahead = Ahead::default();
-    let Some(cause) = ward.until_over(&mut journal, &mut hands, &mut ahead)? else {
+    let Some(cause) = ward.until_over(&mut journal, &mut hands, &mut ahead) else {
         return Ok(());
     };
     let place = journal.place();
@@ -167,7 +169,7 @@ pub fn run(options: &Options) -> Result<(), String> {
         }
         return Ok(()); // it died before it had altered anything
     }
-    revert(&place, &mut hands, &cause, &ahead)
+    revert(&mut journal, &mut hands, &cause, &ahead)
 }
 
 /// The agent that is watched, and what it lets its guardian know.
@@ -185,25 +187,28 @@ impl Ward {
         journal: &mut Seen,
         hands: &mut Hands,
         ahead: &mut Ahead,
-    ) -> Result<Option<String>, String> {
+    ) -> Option<String> {
         let started = Boottime::now();
         let halt = Halt::beside(&journal.path);
         let mut halted: Option<Boottime> = None; // since when the file was seen
         // As it was last read: a look may fail, and the drill ends all the same.
         let mut over_by: Option<Boottime> = None;
         loop {
-            let gone = match &self.agent {
-                Some(agent) => agent
-                    .ended_within(POLL)
-                    .map_err(|error| error.to_string())?,
-                None => true,
-            };
-            if gone {
-                return Ok(Some("guardian: the agent died".to_owned()));
+            if self.agent.as_ref().is_none_or(has_ended) {
+                return Some("guardian: the agent died".to_owned());
             }
+            // Asked before it is read: whoever lets go of it closes it first.
+            let let_go = journal::is_free(&journal.place());
             let contents = journal::read(&journal.place()).ok();
             if contents.as_ref().is_some_and(|contents| contents.closed) {
-                return Ok(None);
+                return None;
+            }
+            if let_go
+                && contents
+                    .as_ref()
+                    .is_some_and(|contents| contents.armed.is_some())
+            {
+                return Some("guardian: the agent has left it open".to_owned());
             }
             halted = match halt.file_is_there() {
                 true => halted.or_else(|| Some(Boottime::now())),
@@ -215,22 +220,16 @@ impl Ward {
                 Some(over_by) if past(over_by) => "the deadline",
                 Some(_) if self.lease.ends().is_some_and(past) => "the end of its lease",
                 Some(_) if halted.is_some_and(past) => "a halt",
-                None if started.plus(NO_JOURNAL_PATIENCE).passed() => return Ok(None),
+                None if started.plus(NO_JOURNAL_PATIENCE).passed() => return None,
                 _ => continue,
             };
-            if journal::is_free(&journal.place()) {
-                // It has ended the drill and could not close it.
-                return Ok(Some(format!(
-                    "guardian: the agent left it open past {limit}"
-                )));
-            }
             tracing::warn!("the agent is still at it past {limit}: killing it");
             if let Some(agent) = &self.agent {
                 end(agent, self.pid, || {
                     walk_ahead(ahead, &journal.place(), hands)
-                })?;
+                });
             }
-            return Ok(Some(format!("guardian: the agent hung past {limit}")));
+            return Some(format!("guardian: the agent hung past {limit}"));
         }
     }
 }
@@ -296,23 +295,29 @@ fn watch_agent(pid: u32) -> Result<Option<ProcessHandle>, String> {
     }
 }
 
+/// Waits a little for that. A look that fails says nothing, and must not end a guardian.
+fn has_ended(agent: &ProcessHandle) -> bool {
+    agent.ended_within(POLL).unwrap_or_else(|error| {
+        tracing::error!(%error, "cannot see whether the agent has ended");
+        std::thread::sleep(POLL);
+        false
+    })
+}
+
 /// Kills the agent and waits for its end. Until then the journal's lock is its own; if that takes long, `ahead`
 /// does what can be done without it.
 ///
 /// A killed process never runs again, whatever keeps it: each of its threads has the signal pending, and ends
 /// before it would return from the kernel. What one of them has asked of the kernel already may still be done:
 /// what could not bear that waits ([`Ahead`]), and the revert after its end finds the rest.
-fn end(agent: &ProcessHandle, pid: u32, mut ahead: impl FnMut()) -> Result<(), String> {
+fn end(agent: &ProcessHandle, pid: u32, mut ahead: impl FnMut()) {
     let mut tell = Boottime::now().plus(DYING);
     loop {
-        agent
-            .kill()
-            .map_err(|error| format!("cannot kill the agent: {error}"))?;
-        if agent
-            .ended_within(POLL)
-            .map_err(|error| error.to_string())?
-        {
-            return Ok(());
+        if let Err(error) = agent.kill() {
+            tracing::error!(%error, "the agent cannot be killed: it is tried again");
+        }
+        if has_ended(agent) {
+            return;
         }
         if tell.passed() {
             tracing::error!("{}", undying(pid));
@@ -371,17 +376,33 @@ fn protect(groups: &[PathBuf]) -> (Vec<Stay>, Protection) {
     (stays, Protection { cgroup, oom })
 }
 
-fn revert(journal: &Path, hands: &mut Hands, cause: &str, ahead: &Ahead) -> Result<(), String> {
-    let mut left = String::new();
-    for _ in 0..ATTEMPTS {
-        match take_over_behind(journal, LOCK_PATIENCE, hands, cause, ahead) {
+/// As long as an undo is owed: what stands in its way may go away at any time, and nobody else may be there to try
+/// again. Whoever moves the journal away, for some minutes at least, has ended its drill by hand. A journal that cannot be read or closed is
+/// left to the next start.
+fn revert(journal: &mut Seen, hands: &mut Hands, cause: &str, ahead: &Ahead) -> Result<(), String> {
+    let (mut told, mut owed, mut gone_for) = (String::new(), false, 0);
+    for attempt in 1_u32.. {
+        let place = journal.place();
+        gone_for = if journal.is_gone() { gone_for + 1 } else { 0 };
+        let left = match take_over_behind(&place, LOCK_PATIENCE, hands, cause, ahead) {
             Ok(None) => return Ok(()), // the next agent was quicker
             Ok(Some(outcome)) if outcome.clean() => return Ok(()),
-            Ok(Some(outcome)) => left = outcome.residue().join("; "),
-            Err(_) if !journal.exists() => return Ok(()), // put away by the next agent
-            Err(error) => left = error.to_string(),
+            Ok(Some(outcome)) => {
+                owed = outcome.owed;
+                outcome.residue().join("; ")
+            }
+            Err(_) if !place.exists() => return Ok(()), // put away by the next agent
+            Err(error) => error.to_string(),            // what is owed is as before
+        };
+        let tried = if owed { gone_for } else { attempt };
+        if tried >= ATTEMPTS {
+            return Err(left);
         }
-        std::thread::sleep(POLL);
+        if left != told {
+            tracing::error!(%left, "not all is undone yet: it is tried again until it is");
+            told = left;
+        }
+        std::thread::sleep((POLL * attempt).min(TRIED_EVERY));
     }
-    Err(left)
+    Ok(())
 }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 pub use contents::Contents;
 pub use record::{Armed, FORMAT, Intent, Record};
 
-use record::Link;
+use record::{Link, Told};
 
 /// Closed journals that are kept for people to read.
 const KEPT: usize = 16;
@@ -63,6 +63,36 @@ pub struct Journal {
     length: u64,
     link: Link,
     corrupt: bool,
+    told: Told,
+    /// What must be done to the file before a line is written to it.
+    tail: Tail,
+}
+
+/// How a file ends that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tail {
+    /// What comes next begins a line.
+    Whole,
+    /// Behind so many bytes stands what a crash cut short.
+    Torn(u64),
+    /// The last line has no end.
+    Open,
+    /// Nothing says that it is a journal of ours.
+    Foreign,
+}
+
+impl Tail {
+    fn of(contents: &Contents, length: u64) -> Self {
+        if contents.armed.is_none() && contents.intents.is_empty() {
+            Self::Foreign
+        } else if contents.torn {
+            Self::Torn(contents.sound_length)
+        } else if length > contents.sound_length {
+            Self::Open
+        } else {
+            Self::Whole
+        }
+    }
 }
 
 impl Journal {
@@ -92,6 +122,8 @@ impl Journal {
             length: 0,
             link: Link::default(),
             corrupt: false,
+            told: Told::new(),
+            tail: Tail::Whole,
         };
         let drill = armed.drill.clone();
         let intents = intents.iter().cloned().map(Record::Intent);
@@ -135,7 +167,7 @@ impl Journal {
 
     /// Takes over the journal of a drill whose agent is gone; waits up to `patience` for the lock.
     /// The permit is for undoing what the file says, which does not depend on a disk that can be
-    /// written. A torn tail is cut off: no permit came of it.
+    /// written. A torn tail is cut off by the first write: no permit came of it.
     pub fn reopen(path: &Path, patience: Duration) -> Result<(Self, Contents, Permit), Error> {
         let error = |what, cause| Error::File {
             what,
@@ -150,32 +182,35 @@ impl Journal {
         file.read_to_end(&mut bytes)
             .map_err(|cause| error("read", cause))?;
         let contents = Contents::of(path, &bytes);
-        let mut journal = Self {
+        let length = bytes.len() as u64;
+        let journal = Self {
             file,
             path: path.to_owned(),
-            length: bytes.len() as u64,
+            length,
             link: contents.link,
             corrupt: contents.corrupt,
+            told: contents.told.clone(),
+            tail: Tail::of(&contents, length),
         };
-        if let Err(cause) = journal.end_line(&contents) {
-            tracing::warn!(path = %path.display(), %cause, "undoing with a journal that cannot be written");
-        }
         Ok((journal, contents, Permit { _made_here: () }))
     }
 
-    /// What is appended must begin a line.
-    fn end_line(&mut self, contents: &Contents) -> io::Result<()> {
-        if contents.armed.is_none() && contents.intents.is_empty() {
-            return Ok(()); // nothing says that it is a journal of ours, and nothing will be written to it
+    /// What is appended must begin a line. Not before something is: a disk that hangs holds up no undo.
+    fn end_line(&mut self) -> io::Result<()> {
+        match self.tail {
+            Tail::Whole => return Ok(()),
+            Tail::Foreign => return Err(io::Error::other("it is no journal of ours")),
+            Tail::Torn(sound_length) => {
+                self.file.set_len(sound_length)?;
+                self.length = sound_length;
+            }
+            Tail::Open => {
+                self.file.seek(SeekFrom::Start(self.length))?;
+                self.file.write_all(b"\n")?;
+                self.length += 1;
+            }
         }
-        if contents.torn {
-            self.length = contents.sound_length;
-            self.file.set_len(self.length)?;
-        } else if self.length > contents.sound_length {
-            self.file.seek(SeekFrom::Start(self.length))?;
-            self.file.write_all(b"\n")?;
-            self.length += 1;
-        }
+        self.tail = Tail::Whole;
         Ok(())
     }
 
@@ -184,16 +219,26 @@ impl Journal {
         self.corrupt
     }
 
-    /// Appends one record; it is on disk when this returns.
+    /// Appends one record; it is on disk when this returns. What it said last of an undo it does not say again:
+    /// one that fails is tried for as long as it takes.
     pub fn append(&mut self, record: &Record) -> Result<(), Error> {
+        let news = record.undo_told();
+        if let Some((index, how)) = &news
+            && self.told.get(index) == Some(how)
+        {
+            return Ok(());
+        }
         self.write(std::slice::from_ref(record))
             .map_err(|cause| Error::Append {
                 path: self.path.clone(),
                 cause,
-            })
+            })?;
+        self.told.extend(news);
+        Ok(())
     }
 
     fn write(&mut self, records: &[Record]) -> io::Result<()> {
+        self.end_line()?;
         let mut link = self.link;
         let lines = link.encode(records);
         let mut attempt = || {

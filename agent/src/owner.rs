@@ -1,7 +1,7 @@
 //! The one task that holds the kernel socket and the drill; everyone else asks it.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{broadcast, mpsc, watch};
 use wire::{Claim, Event, State};
@@ -17,7 +17,9 @@ use crate::journal;
 use crate::kernel::nft::Nft;
 use crate::revert::{self, Outcome, take_over_all};
 
+mod again;
 mod handle;
+use again::Again;
 pub use handle::{Halted, Handle, Refusal, Reply, Request, Reverted, Snapshot};
 
 /// How often a held drill is compared with the halt file.
@@ -66,6 +68,7 @@ pub struct Owner {
     halt: Halt,
     /// When the halt file is looked for again.
     look: Boottime,
+    again: Again,
     shown: watch::Sender<Snapshot>,
     events: broadcast::Sender<Event>,
 }
@@ -125,6 +128,7 @@ impl Owner {
             last: None,
             halt,
             look: Boottime::now(),
+            again: Again::default().behind(&found, Duration::ZERO),
             shown,
             events,
         };
@@ -134,7 +138,7 @@ impl Owner {
     async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         loop {
             let wake = match &self.slot {
-                Slot::Empty => None,
+                Slot::Empty => self.again.at,
                 Slot::Armed(armed) => Some(armed.wake().min(self.look)),
                 Slot::Firing(firing) => Some(firing.wake().min(self.look)),
             };
@@ -167,7 +171,12 @@ impl Owner {
             return;
         }
         let ended = match &mut self.slot {
-            Slot::Empty => None,
+            Slot::Empty => {
+                if self.again.at.is_some_and(Boottime::passed) {
+                    self.try_again("tried again");
+                }
+                None
+            }
             Slot::Armed(armed) => armed.ended().map(str::to_owned),
             Slot::Firing(firing) => firing.act(&mut self.hands),
         };
@@ -347,7 +356,13 @@ impl Owner {
 
     /// What an earlier revert could not do, and a look.
     fn try_again(&mut self, cause: &str) -> Outcome {
-        let outcome = take_over_all(&self.state, Duration::ZERO, &mut self.hands, cause);
+        let begun = Instant::now();
+        let mut outcome = take_over_all(&self.state, Duration::ZERO, &mut self.hands, cause);
+        let journals = journal::directory(&self.state);
+        if self.again.at.is_some() && !journals.is_dir() {
+            outcome.out_of_sight(&journals);
+        }
+        self.again = self.again.behind(&outcome, begun.elapsed());
         let residue = outcome.told();
         self.shown.send_modify(|shown| shown.residue = residue);
         outcome
@@ -381,6 +396,7 @@ impl Owner {
             Slot::Empty => return Outcome::default(),
         };
         self.home.tidy();
+        self.again = Again::default().behind(&over.outcome, Duration::ZERO);
         let at = Boottime::now();
         let residue = over.outcome.told();
         self.publish(

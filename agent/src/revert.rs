@@ -19,6 +19,8 @@ pub struct Outcome {
     failed: Vec<String>,
     /// What is neither ours nor as captured, and was left as it is.
     pub drifted: Vec<String>,
+    /// Whether something is left that an undo may still take away. Else at most a journal could not be closed.
+    pub owed: bool,
 }
 
 impl Outcome {
@@ -43,6 +45,15 @@ impl Outcome {
         told
     }
 
+    /// What is owed cannot be read at the moment, and so is not known to be undone.
+    pub fn out_of_sight(&mut self, journals: &Path) {
+        self.owed = true;
+        let folder = journals.display();
+        self.failed.push(format!(
+            "{folder} is not there any more, and journals of what is owed were in it; put it back"
+        ));
+    }
+
     /// What the kernel still holds of ours, without undoing anything.
     pub fn scan(hands: &mut Hands) -> Self {
         match changes::scan(hands) {
@@ -60,6 +71,7 @@ impl Outcome {
 
     fn add(&mut self, other: Outcome) {
         self.verified &= other.verified;
+        self.owed |= other.owed;
         for (into, from) in [
             (&mut self.found, other.found),
             (&mut self.failed, other.failed),
@@ -85,29 +97,36 @@ pub fn revert<'a>(
     cause: &str,
 ) -> Outcome {
     let (mut failed, mut drifted) = (Vec::new(), Vec::new());
-    let mut records = Vec::new();
+    // A change may have several: it is undone when all of them are.
+    let mut whys: BTreeMap<u32, Vec<String>> = BTreeMap::new();
     let intents: Vec<&Intent> = intents.rev().collect();
     let undos: Vec<&Undo> = intents.iter().map(|intent| &intent.undo).collect();
     let mut over = Vec::new();
     for (intent, answer) in intents.iter().zip(walk(&undos, hands, permit)) {
-        let index = intent.index;
-        records.push(match answer {
+        let why = whys.entry(intent.index).or_default();
+        match answer {
             Ok(others) => {
                 drifted.extend(others);
                 over.push(&intent.undo);
-                Record::Undone { index }
             }
             Err(error) => {
                 failed.push(format!("step {}: {error}", intent.step));
-                Record::UndoFailed {
-                    index,
-                    why: error.to_string(),
-                }
+                why.push(error.to_string());
             }
-        });
+        }
     }
     // Only now: the way back does not wait for the disk; an undo is idempotent and may come again.
-    for record in records {
+    for (index, why) in whys {
+        let record = match why.is_empty() {
+            true => Record::Undone { index },
+            false => Record::UndoFailed {
+                index,
+                why: why.join("; "),
+            },
+        };
+        if why.is_empty() {
+            hands.note_undone(drill, index);
+        }
         if let Err(error) = journal.append(&record) {
             tracing::warn!(%drill, %error, "undone without its journal");
         }
@@ -118,10 +137,13 @@ pub fn revert<'a>(
     let mut outcome = Outcome::scan(hands);
     let name = format!("{OURS}{drill}_");
     let left = outcome.found.iter().any(|line| line.contains(&name));
-    let owed = left || !failed.is_empty() || !outcome.verified || journal.is_corrupt();
+    outcome.owed = left || !failed.is_empty() || !outcome.verified;
+    if left || !outcome.owed {
+        hands.forget_undone(drill);
+    }
     outcome.failed.extend(failed);
     outcome.drifted = drifted;
-    if !owed {
+    if !outcome.owed && !journal.is_corrupt() {
         let closed = Record::Closed {
             cause: cause.to_owned(),
             residue: outcome.told(),
@@ -211,7 +233,9 @@ pub fn take_over_behind(
         .map(|stem| stem.to_string_lossy().into_owned());
     let drill = contents.armed.as_ref().map(|armed| armed.drill.clone());
     let drill = drill.or(named).unwrap_or_default();
-    let intents = owed(&contents);
+    let intents = owed(&contents).filter(|intent| !hands.has_undone(&drill, intent.index));
+    let intents: Vec<&Intent> = intents.collect();
+    let intents = intents.into_iter();
     let mut outcome = revert(&mut journal, &drill, intents, hands, &permit, cause);
     if contents.corrupt {
         outcome.failed.push(corrupt_text(path, &contents));
@@ -310,11 +334,17 @@ pub fn take_over_all(state: &Path, patience: Duration, hands: &mut Hands, cause:
                 match take_over(&path, patience, hands, cause) {
                     Ok(None) => {}
                     Ok(Some(one)) => outcome.add(one),
-                    Err(error) => outcome.failed.push(error.to_string()),
+                    Err(error) => {
+                        outcome.owed = true; // for all that is known
+                        outcome.failed.push(error.to_string());
+                    }
                 }
             }
         }
-        Err(error) => outcome.failed.push(error.to_string()),
+        Err(error) => {
+            outcome.owed = true;
+            outcome.failed.push(error.to_string());
+        }
     }
     // What stood in the way of one drill may be gone since: only the last look counts.
     outcome.found.clear();

@@ -56,7 +56,7 @@ pub struct Undo {
     pub handle: Option<Handle>,
     /// What the folder is in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parent_id: Option<Inode>,
+    pub parent_id: Option<Box<Inode>>,
     pub name: String,
     pub sidecar: String,
     /// A device's number holds for one boot only.
@@ -117,7 +117,7 @@ impl Undo {
 
     /// Whether these are the facts of `then`, as far as they can be known now.
     fn is(&self, now: Inode, then: Inode) -> bool {
-        now.inode == then.inode && (now.device == then.device || !self.same_boot())
+        now.may_be(then) && (now.device == then.device || !self.same_boot())
     }
 
     fn is_original(&self, entry: &Entry) -> bool {
@@ -147,7 +147,7 @@ impl Reversible for FileChange {
     }
 
     fn claims(undo: &Undo) -> Claims {
-        let Inode { device, inode } = undo.original.id;
+        let Inode { device, inode, .. } = undo.original.id;
         let by_whatever_name = format!("the file with inode {inode} of device {device}");
         let path = undo.folder.join(&undo.name).display().to_string();
         Claims {
@@ -208,7 +208,9 @@ fn captured(change: &FileChange, disks: &mut Disks, place: &Place) -> Result<Und
         folder: folder.path().to_owned(),
         folder_id: folder.id(),
         handle: folder.handle().map_err(failed)?,
-        parent_id: find::parent_of(folder.path()).map_err(failed)?,
+        parent_id: find::parent_of(folder.path())
+            .map_err(failed)?
+            .map(Box::new),
         name: name.to_owned(),
         sidecar: format!(".{}", place.name()),
         boot_id: boot_id().map_err(failed)?,
@@ -343,7 +345,7 @@ fn split(path: &str) -> Result<(&Path, &str), &'static str> {
 fn is_own_program(entry: &Entry) -> std::io::Result<bool> {
     use std::os::unix::fs::MetadataExt;
     let own = std::fs::metadata("/proc/self/exe")?;
-    let Inode { device, inode } = entry.facts.id;
+    let Inode { device, inode, .. } = entry.facts.id;
     Ok((own.dev(), own.ino()) == (device, inode))
 }
 

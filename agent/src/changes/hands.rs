@@ -1,7 +1,7 @@
 //! The sockets and notes that changes work with.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::{Error, OURS, filesystem};
@@ -26,6 +26,9 @@ pub struct Hands {
     pub(super) disks: filesystem::Disks,
     /// Helpers that this process has started, to be reaped by their undo.
     pub(super) helpers: Vec<std::process::Child>,
+    /// Numbers of the changes that this process has undone, by their drill. What others have set since is not
+    /// undone, however often something else of the drill is tried, and whatever could not be journaled.
+    undone: BTreeMap<String, BTreeSet<u32>>,
 }
 
 impl Hands {
@@ -39,6 +42,7 @@ impl Hands {
             journals: state.map(journal::directory),
             disks: filesystem::Disks::default(),
             helpers: Vec::new(),
+            undone: BTreeMap::new(),
         }
     }
 
@@ -47,6 +51,22 @@ impl Hands {
         let mut hands = Self::closed(Some(state));
         hands.nft()?;
         Ok(hands)
+    }
+
+    pub fn has_undone(&self, drill: &str, index: u32) -> bool {
+        self.undone.get(drill).is_some_and(|of| of.contains(&index))
+    }
+
+    pub fn note_undone(&mut self, drill: &str, index: u32) {
+        self.undone
+            .entry(drill.to_owned())
+            .or_default()
+            .insert(index);
+    }
+
+    /// Of a drill that is over, or of which something came back.
+    pub fn forget_undone(&mut self, drill: &str) {
+        self.undone.remove(drill);
     }
 
     /// The host's nftables.

@@ -172,8 +172,9 @@ impl Reversible for QdiscChange {
         early.into_iter().collect()
     }
 
-    fn may_repeat(_: &Undo) -> bool {
-        true
+    /// A length bears no name.
+    fn may_repeat(undo: &Undo) -> bool {
+        !undo.without_length
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use super::record::{Armed, FORMAT, Intent, Link, Read, Record, is_torn};
+use super::record::{Armed, FORMAT, Intent, Link, Read, Record, Told, is_torn};
 use crate::boottime::Boottime;
 
 /// What can be read.
@@ -37,6 +37,7 @@ pub struct Contents {
     pub(super) awaits_more: bool,
     /// Bytes up to the end of the last whole line.
     pub sound_length: u64,
+    pub(super) told: Told,
     /// Where the next line goes.
     pub(super) link: Link,
 }
@@ -112,6 +113,8 @@ impl Contents {
         self.closing = None;
         self.link = line.next(self.link);
         self.awaits_more = line.more > 0;
+        let said = line.record.undo_told();
+        self.told.extend(said.filter(|_| in_place));
         match line.record {
             Record::Armed(armed) => drop(self.armed.get_or_insert(armed)),
             Record::Intent(intent) => self.intents.push(intent),

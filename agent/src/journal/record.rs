@@ -1,6 +1,8 @@
 //! The records of a journal and their lines. A stored format (docs/journal.md): every version stays
 //! readable.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::boottime::{Boottime, wall_ms};
@@ -40,6 +42,20 @@ pub enum Record {
         cause: String,
         residue: Vec<String>,
     },
+}
+
+/// What was told last of each change's undo: why it failed; none: it has succeeded.
+pub type Told = BTreeMap<u32, Option<String>>;
+
+impl Record {
+    /// If it tells what became of an undo.
+    pub fn undo_told(&self) -> Option<(u32, Option<String>)> {
+        match self {
+            Self::Undone { index } => Some((*index, None)),
+            Self::UndoFailed { index, why } => Some((*index, Some(why.clone()))),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

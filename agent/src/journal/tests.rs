@@ -150,6 +150,8 @@ fn a_torn_tail_is_cut_off_so_that_what_follows_can_be_read() {
     std::fs::write(&path, &whole[..whole.len() - 9]).unwrap();
     let (mut journal, contents, _permit) = Journal::reopen(&path, Duration::ZERO).unwrap();
     assert!(contents.torn && !contents.closed);
+    // Nothing is written before there is something to write: undoing comes first.
+    assert_eq!(std::fs::read(&path).unwrap(), whole[..whole.len() - 9]);
     journal.append(&CLOSED()).unwrap();
     let contents = read(&path).unwrap();
     assert!(contents.closed && !contents.corrupt && !contents.torn);
@@ -392,4 +394,34 @@ fn undos_that_are_missing_are_missed_also_when_somebody_has_gone_on_behind_them(
     journal.append(&Record::Undone { index: 0 }).unwrap();
     let contents = read(&path).unwrap();
     assert!(contents.corrupt && contents.undone.contains(&0));
+}
+
+/// An undo that cannot be made is tried for as long as it takes, and a disk is finite.
+#[test]
+fn what_was_said_last_of_an_undo_is_not_written_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = path_of(directory.path(), "d");
+    let created = Journal::create(directory.path(), armed("d"), &[intent(0), intent(1)]);
+    let failed = |why: &str| Record::UndoFailed {
+        index: 0,
+        why: why.to_owned(),
+    };
+    let length = |journal: &mut Journal, record: &Record| {
+        let before = path.metadata().unwrap().len();
+        journal.append(record).unwrap();
+        path.metadata().unwrap().len() - before
+    };
+    let (mut journal, _permit) = created.unwrap();
+    assert!(length(&mut journal, &failed("busy")) > 0);
+    assert_eq!(length(&mut journal, &failed("busy")), 0);
+    assert!(length(&mut journal, &Record::Undone { index: 1 }) > 0);
+    drop(journal);
+    let (mut journal, ..) = Journal::reopen(&path, Duration::ZERO).unwrap();
+    assert_eq!(length(&mut journal, &failed("busy")), 0);
+    assert_eq!(length(&mut journal, &Record::Undone { index: 1 }), 0);
+    for news in [failed("full"), failed("busy"), Record::Undone { index: 0 }] {
+        assert!(length(&mut journal, &news) > 0);
+    }
+    assert!(read(&path).unwrap().undone.contains(&0));
+    assert!(!read(&path).unwrap().corrupt);
 }

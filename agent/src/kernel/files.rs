@@ -34,6 +34,10 @@ pub use handle::Handle;
 /// `TMPFS_MAGIC` and `RAMFS_MAGIC` of linux/magic.h and fs/ramfs.
 const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
 
+/// File systems whose inodes keep the time at which they were made, of linux/magic.h: ext2 to ext4, xfs, btrfs,
+/// f2fs, tmpfs.
+const KEEP_BIRTH: [u64; 5] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x0102_1994];
+
 /// File systems whose files are the kernel's own values, of linux/magic.h: proc, sysfs, cgroup, cgroup2,
 /// debugfs, tracefs, securityfs, configfs, bpf, pstore, efivarfs, selinuxfs, smackfs, binfmt_misc, nsfs.
 const OF_THE_KERNEL: [u64; 15] = [
@@ -54,14 +58,37 @@ const OF_THE_KERNEL: [u64; 15] = [
     0x6e73_6673,
 ];
 
-/// What names an inode as long as its file system is mounted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What names an inode: as long as its file system is mounted, and, where that keeps the time at which an inode
+/// was made, for ever. Devices and inodes get the numbers of earlier ones.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Inode {
     /// `st_dev`: may be another one after a reboot.
     pub device: u64,
     pub inode: u64,
+    /// `stx_btime`; none: not known, or not to be trusted (an overlay shows that of what lies below).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub born: Option<Time>,
 }
+
+impl Inode {
+    /// Whether it may be the same on a device that has another number now.
+    pub fn may_be(self, other: Self) -> bool {
+        let born_alike = match (self.born, other.born) {
+            (Some(one), Some(other)) => one == other,
+            _ => true,
+        };
+        self.inode == other.inode && born_alike
+    }
+}
+
+impl PartialEq for Inode {
+    fn eq(&self, other: &Self) -> bool {
+        self.device == other.device && self.may_be(*other)
+    }
+}
+
+impl Eq for Inode {}
 
 /// Seconds and nanoseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -328,14 +355,20 @@ fn link_of(fd: &OwnedFd) -> PathBuf {
 
 /// Of anything that is open, also of what is opened by O_PATH alone.
 pub fn facts(fd: impl AsFd) -> io::Result<Facts> {
-    let wanted = StatxFlags::BASIC_STATS;
-    let seen = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, wanted)?;
+    let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+    let seen = rustix::fs::statx(&fd, "", AtFlags::EMPTY_PATH, wanted)?;
+    let is_told = seen.stx_mask & StatxFlags::BTIME.bits() != 0;
+    let born = (is_told && KEEP_BIRTH.contains(&kind(&fd)?)).then_some(Time {
+        seconds: seen.stx_btime.tv_sec,
+        nanos: seen.stx_btime.tv_nsec,
+    });
     let locked = StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
     let mode = u32::from(seen.stx_mode);
     Ok(Facts {
         id: Inode {
             device: rustix::fs::makedev(seen.stx_dev_major, seen.stx_dev_minor),
             inode: seen.stx_ino,
+            born,
         },
         regular: rustix::fs::FileType::from_raw_mode(mode).is_file(),
         mode: mode & 0o7777,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use agent::changes::{self, Hands, Management, Place, Undo};
+use agent::changes::{self, Hands, Undo};
 use agent::journal;
 use agent::revert::{Ahead, take_over_behind};
 use scenarios::change::{Change, FileAct, FileChange, FilesystemAct, FilesystemChange};
@@ -20,16 +20,7 @@ fn of_filesystem(point: &Path, act: FilesystemAct) -> Change {
 
 /// The undo that arming would have journaled, and the journal with it.
 fn armed(host: &Host, kind: &str, change: Change) -> PathBuf {
-    let place = Place {
-        drill: "d".into(),
-        step: 0,
-        index: 0,
-        state: host.state().join("journal"),
-        management: Management {
-            operator: Vec::new(),
-            port: PORT,
-        },
-    };
+    let place = host.place();
     let state = host.state();
     let undo: Undo = host
         .run(move || changes::capture(&change, &mut Hands::closed(Some(&state)), &place).unwrap());

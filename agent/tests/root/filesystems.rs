@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use agent::changes::{self, Error, Hands, Management, Place};
+use agent::changes::{self, Error, Hands};
 use scenarios::change::{Change, FileAct, FileChange, FilesystemAct, FilesystemChange};
 
 use crate::support::*;
@@ -343,16 +343,7 @@ fn the_root_file_system_is_refused_by_whatever_mount() {
         freeze(&again),
         change(&again, fill()),
     ];
-    let place = Place {
-        drill: "d".into(),
-        step: 0,
-        index: 0,
-        state: host.state().join("journal"),
-        management: Management {
-            operator: Vec::new(),
-            port: PORT,
-        },
-    };
+    let place = host.place();
     host.run(move || {
         let mut hands = Hands::closed(None);
         for change in changes {

@@ -179,7 +179,7 @@ fn kept_in(undo: &Undo, folder: &Folder) -> io::Result<Option<u64>> {
     let kept = folder.find(&undo.sidecar)?;
     let tail = kept.as_ref().map(|kept| kept.facts.size);
     let at = folder.find(&undo.name)?;
-    let is_inode = |entry: &&Entry| entry.facts.regular && entry.facts.id.inode == then.inode;
+    let is_inode = |entry: &&Entry| entry.facts.regular && entry.facts.id.may_be(then);
     for entry in [&at, &kept].into_iter().flatten().filter(is_inode) {
         let device = entry.facts.id.device;
         if device == then.device && undo.same_boot() {
@@ -222,8 +222,8 @@ fn was_deleted(undo: &Undo) -> io::Result<bool> {
         Err(error) if is_absent(&error) => return Ok(false),
         opened => opened?,
     };
-    let same = match undo.parent_id {
-        Some(then) => parent.id() == then,
+    let same = match &undo.parent_id {
+        Some(then) => parent.id() == **then,
         None => parent.id().device == undo.folder_id.device, // an old journal
     };
     Ok(same && !parent.holds_folder(undo.folder_id)?)

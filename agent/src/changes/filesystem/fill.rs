@@ -140,7 +140,7 @@ fn is_it(undo: &Undo, folder: &Folder) -> io::Result<bool> {
     let same_boot = boot_id().is_ok_and(|now| now == undo.boot_id);
     let same = match same_boot {
         true => folder.id() == undo.root,
-        false => folder.id().inode == undo.root.inode,
+        false => folder.id().may_be(undo.root),
     };
     Ok(same && Mounted::at(&undo.point)?.is_root)
 }

@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use agent::changes::Undo;
+use agent::changes::{Management, Place, Undo};
 use agent::journal::{self, Armed, FORMAT, Intent, Journal};
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
 use rustix::fs::{Mode, OFlags};
 use scenarios::change::Change;
 
-use super::{Namespace, guardian_of};
+use super::{Namespace, PORT, guardian_of};
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -171,6 +171,20 @@ impl Host {
         std::fs::create_dir_all(self.state()).unwrap();
         let directory = journal::directory(&self.state());
         drop(Journal::create(&directory, armed, &[intent]).unwrap());
+    }
+
+    /// Where the first change of drill `d` would be captured.
+    pub fn place(&self) -> Place {
+        Place {
+            drill: "d".into(),
+            step: 0,
+            index: 0,
+            state: self.state().join("journal"),
+            management: Management {
+                operator: Vec::new(),
+                port: PORT,
+            },
+        }
     }
 
     pub fn revert_all(&self) -> Output {
