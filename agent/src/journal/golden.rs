@@ -15,6 +15,8 @@ const V2_CLOSED: &[u8] = include_bytes!("golden-v2-closed.journal");
 const V2_MECHANISMS: &[u8] = include_bytes!("golden-v2-mechanisms.journal");
 /// The same, later: with the namespaces in which undos were captured, and how a moved folder is found.
 const V2_PLACES: &[u8] = include_bytes!("golden-v2-places.journal");
+/// Later still: with the times at which inodes were made.
+const V2_BIRTHS: &[u8] = include_bytes!("golden-v2-births.journal");
 
 /// One undo of every mechanism, with every field that it can have. A new mechanism goes to the end,
 /// into a golden file of its own: those that are there stay as they were written.
@@ -179,7 +181,7 @@ fn a_journal_of_format_2_still_reads() {
 /// Nothing of any undo is lost or read as something else: written again, each is the same text.
 #[test]
 fn the_undos_of_every_mechanism_of_format_2_still_read() {
-    for golden in [V2_MECHANISMS, V2_PLACES] {
+    for golden in [V2_MECHANISMS, V2_PLACES, V2_BIRTHS] {
         let contents = Contents::parse(golden);
         assert!(!contents.corrupt && !contents.torn && !contents.closed);
         let text = std::str::from_utf8(golden).unwrap();

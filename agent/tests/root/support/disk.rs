@@ -2,6 +2,7 @@
 //! change` in it. Nothing of it is seen outside.
 
 use std::io::{BufRead, BufReader};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
@@ -12,12 +13,14 @@ use agent::changes::{Management, Place, Undo};
 use agent::journal::{self, Armed, FORMAT, Intent, Journal};
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use rustix::fs::{Mode, OFlags};
 use scenarios::change::Change;
 
 use super::{Namespace, PORT, guardian_of};
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 pub struct Host {
     namespace: Namespace,
@@ -250,8 +253,9 @@ impl Host {
 }
 
 impl Drop for Host {
-    /// A frozen image would outlive its namespace.
+    /// A frozen image would outlive its namespace, and so does a guardian to which something is owed.
     fn drop(&mut self) {
+        end_guardians_of(&self.state());
         let inside = self.folder.path().display().to_string();
         let table = self.run(|| std::fs::read_to_string("/proc/thread-self/mountinfo"));
         for line in table.unwrap_or_default().lines().rev() {
@@ -303,18 +307,35 @@ impl Changing {
         self.child.wait().unwrap();
     }
 
-    /// Its exit code, and all that it still says on both streams.
+    /// Its exit code, and all that it and its guardian still say on both streams, at most for some seconds behind
+    /// its end: as long as something is owed the guardian goes on.
     pub fn ends(&mut self) -> (Option<i32>, String) {
-        use std::io::Read;
         let mut text = std::mem::take(&mut self.said_instead);
-        self.stdout.read_to_string(&mut text).unwrap();
-        self.child
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut text)
-            .unwrap();
-        (self.child.wait().unwrap().code(), text)
+        text.push_str(&String::from_utf8_lossy(self.stdout.buffer()));
+        let stdout = self.stdout.get_mut().as_fd().try_clone_to_owned();
+        let stderr: OwnedFd = self.child.stderr.take().unwrap().into();
+        let mut readers = [stdout.unwrap(), stderr].map(|pipe| {
+            let (tell, told) = std::sync::mpsc::channel();
+            std::thread::spawn(move || {
+                let mut lines = BufReader::new(std::fs::File::from(pipe)).lines();
+                while let Some(Ok(line)) = lines.next() {
+                    if tell.send(line).is_err() {
+                        return;
+                    }
+                }
+            });
+            told
+        });
+        let code = self.child.wait().unwrap().code();
+        let last = Instant::now() + LAST_WORDS;
+        for told in &mut readers {
+            let left = || last.saturating_duration_since(Instant::now());
+            while let Ok(line) = told.recv_timeout(left()) {
+                text.push_str(&line);
+                text.push('\n');
+            }
+        }
+        (code, text)
     }
 
     pub fn ends_clean(&mut self) {
@@ -327,6 +348,20 @@ impl Drop for Changing {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+fn end_guardians_of(state: &Path) {
+    let state = state.display().to_string();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line);
+        let mut words = line.split('\0').skip(1);
+        let is_guardian = words.next() == Some("guardian");
+        if is_guardian && words.any(|word| word.starts_with(&state)) {
+            let pid = entry.file_name().to_string_lossy().parse();
+            let _ = pid.map(|pid| kill(Pid::from_raw(pid), Signal::SIGKILL));
+        }
     }
 }
 
