@@ -104,7 +104,7 @@ impl Drop for Prometheus {
     }
 }
 
-/// Users of all cells, 50 checkouts a second each; whoever gets no answer goes to the next cell. They end with
+/// Users of all cells, 70 checkouts a second each; whoever gets no answer goes to the next cell. They end with
 /// the test.
 struct Users(Child);
 
@@ -117,7 +117,7 @@ impl Users {
         let child = Command::new(binary("cellwall-lab"))
             .args(["exec", "--lab", &lab.name, USERS, "--"])
             .arg(binary("shop"))
-            .args(["crowd", "--rate", "150", "--attempts", "2"])
+            .args(["crowd", "--rate", "210", "--attempts", "2"])
             .args(doors)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -163,7 +163,9 @@ fn real_traffic_is_judged_beside_the_probes() {
     let lab = Lab::up("traffic", &[]);
     let mut prometheus = Prometheus::start(&lab);
     let plain = judge_traffic(&lab, "checkout: /checkout, orders: /orders");
-    let load = "  load: { traffic: requests, peak: 30/s }\n  hypothesis:";
+    // Of the 130 requests of the judged routes in a second and cell more than 100 may be cellwall's own: probes of
+    // other routes are taken away as well.
+    let load = "  load: { traffic: requests, peak: 5/s }\n  hypothesis:";
     let text = library("black-hole-cloud").replace("  hypothesis:", load);
 
     // The probes are all that asks, more than 60/s in each cell: of users nothing is known.
@@ -177,7 +179,7 @@ fn real_traffic_is_judged_beside_the_probes() {
     whole.assert_exit(0);
     whole.assert_reason(&[
         "capacity of the other cells: tested by users' requests that requests counts",
-        "45.5/s needed",
+        "7.6/s needed",
     ]);
     for stream in [
         "gd-tencent/requests.checkout",
