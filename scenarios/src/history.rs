@@ -21,7 +21,7 @@ use crate::plan::Plan;
 /// Version of the shapes in this file, written into every new history.
 pub const HISTORY_FORMAT: u32 = 3;
 /// Every version that is read; a history of another one is refused. Older ones lack members and records that
-/// came later, and each of these says what its absence means; they are judged as they were when they were made.
+/// came later, and each of these says what its absence means.
 pub const READABLE_FORMATS: [u32; 3] = [1, 2, HISTORY_FORMAT];
 /// Where an answer of DNS points to if to no cell.
 pub const FOREIGN: &str = "other";
