@@ -377,8 +377,8 @@ fn protect(groups: &[PathBuf]) -> (Vec<Stay>, Protection) {
 }
 
 /// As long as an undo is owed: what stands in its way may go away at any time, and nobody else may be there to try
-/// again. Whoever moves the journal away, for some minutes at least, has ended its drill by hand. A journal that cannot be read or closed is
-/// left to the next start.
+/// again. Whoever moves the journal away, for some minutes at least, has ended its drill by hand. A journal that
+/// cannot be read or closed is left to the next start.
 fn revert(journal: &mut Seen, hands: &mut Hands, cause: &str, ahead: &Ahead) -> Result<(), String> {
     let (mut told, mut owed, mut gone_for) = (String::new(), false, 0);
     for attempt in 1_u32.. {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use scenarios::effects::{LoadClaim, LoadSecond, LoadSource};
+use scenarios::effects::{LOAD_SURPLUS, LoadClaim, LoadSecond, LoadSource};
 use scenarios::fleet::{Ask, Fleet};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -20,8 +20,6 @@ use crate::kinds::ProbeError;
 use crate::prober::word;
 use crate::progress::Progress;
 
-/// Above the claim.
-const SURPLUS: f64 = 1.05;
 /// A request that could not be sent for so long is not sent any more.
 const LAG: Duration = Duration::from_millis(50);
 /// Of every request, so that servers can tell it from what users do.
@@ -60,7 +58,7 @@ impl Load {
             let pace = Pace {
                 origin,
                 peak: claim.peak,
-                surge_rate: claim.needed * SURPLUS,
+                surge_rate: claim.needed * LOAD_SURPLUS,
                 surge: Arc::clone(&surge),
             };
             tasks.spawn(send(Arc::clone(&stream), pace));
@@ -130,7 +128,7 @@ fn stream(
     };
     let mut marked = http.clone();
     marked.headers.insert(HEADER.to_owned(), word(drill));
-    let most = claim.needed.max(claim.peak) * SURPLUS * probe.timeout.as_secs_f64();
+    let most = claim.needed.max(claim.peak) * LOAD_SURPLUS * probe.timeout.as_secs_f64();
     Ok(Stream {
         cell: cell_name.to_owned(),
         asker: HttpAsker::new(&marked, &here)?,

@@ -124,6 +124,10 @@ pub struct SymptomClaim {
     pub at_least: f64,
 }
 
+/// While the fault lasts a generator sends so much more than the claim needs, that a single answer that fails does
+/// not leave it without its proof.
+pub const LOAD_SURPLUS: f64 = 1.05;
+
 /// Who puts the load on the survivors.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

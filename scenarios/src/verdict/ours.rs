@@ -3,11 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::evidence::{Evidence, Span};
-use crate::effects::{ClientKind, LoadSource};
+use crate::effects::{ClientKind, LOAD_SURPLUS, LoadSource};
 use crate::history::{Block, Stream};
 
-/// Of a load nothing more is known than that it takes so much more than it needs.
-const SURPLUS: f64 = 1.05;
 /// Older histories are judged as they were made: whatever was counted was of users.
 pub(super) const TAKEN_AWAY_SINCE: u32 = 3;
 
@@ -55,7 +53,7 @@ fn load(evidence: &Evidence<'_>, cell: &str, span: Span) -> f64 {
     let block_ms = evidence.block_ms();
     let blocks = (span.to.div_ceil(block_ms)).saturating_sub(span.from / block_ms);
     let unrecorded = blocks.saturating_sub(recorded.len() as u64) as f64;
-    let most = claim.needed.max(claim.peak) * SURPLUS * block_ms as f64 / 1000.0;
+    let most = claim.needed.max(claim.peak) * LOAD_SURPLUS * block_ms as f64 / 1000.0;
     sent + unrecorded * most
 }
 
